@@ -1,0 +1,1 @@
+"""Content-based medical image retrieval."""

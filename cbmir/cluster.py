@@ -1,0 +1,60 @@
+"""Ray, started or attached to in one place."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+from cbmir.errors import UserError
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None = None) -> Iterator[None]:
+    """Ray for the length of the block.
+
+    A session that the process already has is used and left running. Otherwise `address`, else RAY_ADDRESS (set inside
+    a submitted job), else a cluster of its own on this machine, which is stopped at the end.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        _quiet_data()
+        yield
+        return
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    local = {"include_dashboard": False} if where == "local" else {}
+    try:
+        ray.init(address=where, logging_level=logging.ERROR, log_to_driver=False, configure_logging=True, **local)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"no Ray cluster at {where}: {first}; expected a running one, or leave --ray-address away"
+        ) from error
+    _quiet_data()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _quiet_data() -> None:
+    """Ray Data without its own bars and chatter: cbmir prints one progress line of its own."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def resources() -> dict[str, float]:
+    """Resources of the whole cluster: {'CPU': 2.0, 'GPU': 0.0, 'memory': bytes}."""
+    import ray
+
+    found = ray.cluster_resources()
+    return {name: float(found.get(name, 0.0)) for name in ("CPU", "GPU", "memory")}

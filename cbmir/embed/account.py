@@ -1,0 +1,83 @@
+"""Exactly one embedding or failure a manifest row: counted, and mended where a killed run wrote a row twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cbmir.select import attach_done, attach_manifest, connect
+from cbmir.store import Study, path_name
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of a manifest's rows for one encoder; the three counts add up to the manifest."""
+
+    encoder: str
+    embedded: int
+    failed: int
+    missing: int
+
+    @property
+    def total(self) -> int:
+        return self.embedded + self.failed + self.missing
+
+    def line(self) -> str:
+        failed = f"{self.failed:,} failed" + (": see failures" if self.failed else "")
+        missing = f", {self.missing:,} still to do" if self.missing else ""
+        return f"{self.encoder}: {self.embedded:,} embedded, {failed}{missing}"
+
+
+def account(study: Study, encoder: str) -> Account:
+    """Count the manifest's rows by what `encoder` has of them."""
+    connection = connect()
+    attach_manifest(connection, study)
+    attach_done(connection, "done", study, encoder)
+    embedded, failed, missing = connection.execute(
+        "SELECT count(*) FILTER (WHERE failed = false), count(*) FILTER (WHERE failed), count(*) FILTER (WHERE failed IS NULL)"
+        " FROM manifest LEFT JOIN (SELECT image_key, bool_and(failed) AS failed FROM done GROUP BY image_key) USING (image_key)"
+    ).fetchone()
+    return Account(encoder, embedded, failed, missing)
+
+
+def remove_doubles(study: Study, encoder: str) -> int:
+    """Drop rows that stand twice, an embedding being kept before a failure -> how many were dropped.
+
+    They come about where a task of a killed run still wrote while the next run was reading what was done.
+    """
+    doubled = pa.array(_doubled_keys(study, encoder), pa.int64())
+    if len(doubled) == 0:
+        return 0
+    directory = f"encoder={path_name(encoder)}"
+    files = [(name, path) for name in ("embeddings", "failures") for path in study.files(name, directory)]
+    seen: set[int] = set()
+    dropped = 0
+    for dataset, path in files:
+        keys = pq.read_table(path, filesystem=study.fs, columns=["image_key"])["image_key"]
+        suspects = keys.filter(pc.is_in(keys, doubled)).to_pylist()
+        again = [key for key in suspects if key in seen]
+        seen.update(suspects)
+        if again:
+            _rewrite_without(study, dataset, encoder, path, again)
+            dropped += len(again)
+    return dropped
+
+
+def _doubled_keys(study: Study, encoder: str) -> list[int]:
+    connection = connect()
+    attach_done(connection, "done", study, encoder)
+    rows = connection.execute("SELECT image_key FROM done GROUP BY image_key HAVING count(*) > 1").fetchall()
+    return [row[0] for row in rows]
+
+
+def _rewrite_without(study: Study, dataset: str, encoder: str, path: str, keys: list[int]) -> None:
+    table = pq.read_table(path, filesystem=study.fs)
+    kept = table.filter(pc.invert(pc.is_in(table["image_key"], pa.array(keys))))
+    name = path.rsplit("/", 1)[1]
+    if kept.num_rows:
+        study.write_table(kept, dataset, f"encoder={path_name(encoder)}", name)
+    else:
+        study.delete(dataset, f"encoder={path_name(encoder)}", name)

@@ -1,0 +1,50 @@
+"""The CPU side of embedding: a block of addresses -> a block of pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from cbmir.images.errors import ImageError
+from cbmir.images.geometry import Geometry, apply
+from cbmir.images.read import read_image
+
+
+def decode_block(block: pa.Table, *, geometries: list[Geometry]) -> pa.Table:
+    """(image_key, uri, need) -> the same, and stage, error, pixels_0 ... pixels_{g-1}.
+
+    Each image is read and decoded once and brought to every geometry; pixels are fixed-size binary of
+    size * size * channels bytes. A broken image has stage and error, and pixels of zeros that nobody looks at.
+    """
+    rows = block.num_rows
+    pixels = [np.zeros((rows, *geometry.shape), np.uint8) for geometry in geometries]
+    stages: list[str | None] = [None] * rows
+    errors: list[str | None] = [None] * rows
+    for row, uri in enumerate(block["uri"].to_pylist()):
+        try:
+            image = read_image(uri)
+            for out, geometry in zip(pixels, geometries, strict=True):
+                out[row] = apply(geometry, image)
+        except ImageError as error:
+            stages[row], errors[row] = error.stage, str(error)[:500]
+        except (ValueError, OSError, MemoryError) as error:  # e.g. a resize to nothing of an image one pixel high
+            stages[row], errors[row] = "decode", f"{type(error).__name__}: {error}"[:500]
+    block = block.append_column("stage", pa.array(stages, pa.string()))
+    block = block.append_column("error", pa.array(errors, pa.string()))
+    for i, values in enumerate(pixels):
+        block = block.append_column(f"pixels_{i}", _as_binary(values))
+    return block
+
+
+def _as_binary(values: np.ndarray) -> pa.FixedSizeBinaryArray:
+    """(n, ...) uint8 -> n fixed-size binaries over the same memory."""
+    width = values[0].size if len(values) else int(np.prod(values.shape[1:]))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(values), [None, pa.py_buffer(values)])
+
+
+def as_pixels(column: pa.ChunkedArray, geometry: Geometry) -> np.ndarray:
+    """The inverse of `_as_binary`: a column -> (n, size, size, channels) uint8, without a copy for one chunk."""
+    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    width = int(np.prod(geometry.shape))
+    flat = np.frombuffer(array.buffers()[1], np.uint8, count=len(array) * width, offset=array.offset * width)
+    return flat.reshape(len(array), *geometry.shape)

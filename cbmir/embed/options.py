@@ -1,0 +1,41 @@
+"""What a person says about an embedding run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cbmir.errors import UserError
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """What a person says about a run; only image size, weights, precision and dtype decide the vectors."""
+
+    image_size: int | None = None
+    batch_size: int = 64
+    device: str = "auto"  # auto, cpu, cuda
+    precision: str = "auto"  # auto: bfloat16 on cuda, float32 on cpu
+    dtype: str = "float32"  # of the stored vectors
+    weights: dict[str, str] = field(default_factory=dict)  # encoder name as given -> file; '' for the only one
+    random_weights: int | None = None
+    max_failures: float = 0.01  # share of the manifest
+    overwrite: bool = False
+    retry_failures: bool = False
+    ray_address: str | None = None
+
+    def refuse_nonsense(self) -> None:
+        """UserError for values outside what they can be."""
+        if self.batch_size < 1:
+            raise UserError(f"--batch-size {self.batch_size}; expected 1 or more")
+        if self.image_size is not None and not 8 <= self.image_size <= 4096:
+            raise UserError(f"--image-size {self.image_size}; expected 8 to 4096 pixels")
+        if not 0 <= self.max_failures <= 1:
+            raise UserError(f"--max-failures {self.max_failures}; expected a share such as 0.01 or 1%")
+        expected = {
+            "device": ("auto", "cpu", "cuda"),
+            "precision": ("auto", "float32", "bfloat16"),
+            "dtype": ("float32", "float16"),
+        }
+        for name, values in expected.items():
+            if getattr(self, name) not in values:
+                raise UserError(f"--{name} {getattr(self, name)}; expected one of: {', '.join(values)}")

@@ -1,0 +1,83 @@
+"""Where vectors land: one Parquet file an encoder and block, and one for its failures.
+
+A file is named by its keys, so a retried task overwrites itself; it appears whole or not at all, so what is there is
+the checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from ray.data import Datasink
+
+from cbmir.errors import UserError
+from cbmir.schemas import FAILURES, check, embeddings
+from cbmir.store import Study, path_name
+
+NOT_FINITE = "the encoder's vector is not finite"
+
+
+class EmbeddingSink(Datasink):
+    """Writes blocks of `EncodeBlocks` into embeddings/encoder=E and failures/encoder=E."""
+
+    def __init__(self, address: str, encoders: list[str], *, attempt: str, dtype: str, rows_per_file: int) -> None:
+        self.address = address
+        self.encoders = encoders
+        self.attempt = attempt
+        self.dtype = dtype
+        self.rows_per_file = rows_per_file
+
+    @property
+    def min_rows_per_write(self) -> int:
+        return self.rows_per_file
+
+    def write(self, blocks: Iterable[pa.Table], ctx) -> None:
+        study = Study(self.address)
+        table = pa.concat_tables(list(blocks))
+        for i, encoder in enumerate(self.encoders):
+            self._write_one(study, table, i, encoder)
+
+    def _write_one(self, study: Study, table: pa.Table, i: int, encoder: str) -> None:
+        rows = table.filter(pc.equal(pc.bit_wise_and(pc.shift_right(table["need"], i), 1), 1))
+        if rows.num_rows == 0:
+            return
+        self._refuse_if_superseded(study, encoder)
+        directory = f"encoder={path_name(encoder)}"
+        name = block_name(rows["image_key"])
+        failed = pc.is_null(rows[f"embedding_{i}"])
+        good, bad = rows.filter(pc.invert(failed)), rows.filter(failed)
+        if good.num_rows:
+            vectors = _vectors(good["image_key"], good[f"embedding_{i}"], self.dtype)
+            study.write_table(vectors, "embeddings", directory, name, compression="none")  # floats do not shrink
+        if bad.num_rows:
+            study.write_table(_failures(bad), "failures", directory, name)
+
+    def _refuse_if_superseded(self, study: Study, encoder: str) -> None:
+        """A task that outlived its killed run must not write into the run that followed it."""
+        started = study.read_json("embeddings", f"encoder={path_name(encoder)}", "started.json")
+        if started is None or started["attempt"] != self.attempt:
+            raise UserError(f"another run has taken over embeddings of {encoder}; this one stops")
+
+
+def block_name(keys: pa.ChunkedArray) -> str:
+    """File name of a block: hash of its keys in ascending order."""
+    ordered = pc.take(keys, pc.sort_indices(keys)).combine_chunks()
+    return hashlib.sha256(ordered.to_numpy().tobytes()).hexdigest()[:24] + ".parquet"
+
+
+def _vectors(keys: pa.ChunkedArray, lists: pa.ChunkedArray, dtype: str) -> pa.Table:
+    dim = lists.type.list_size
+    contract = embeddings(dim, dtype=dtype)
+    values = pc.cast(lists.combine_chunks().flatten(), contract.field("embedding").type.value_type)
+    column = pa.FixedSizeListArray.from_arrays(values, type=contract.field("embedding").type)
+    return check(pa.table([keys.combine_chunks(), column], schema=contract), "embeddings", contract)
+
+
+def _failures(rows: pa.Table) -> pa.Table:
+    stage = pc.fill_null(rows["stage"], "encode")
+    error = pc.fill_null(rows["error"], NOT_FINITE)
+    table = pa.table([rows["image_key"], rows["uri"], stage, error], schema=FAILURES)
+    return check(table, "failures")

@@ -1,0 +1,1 @@
+"""uri -> pixels. Knows nothing of Ray, studies or encoders."""

@@ -1,0 +1,86 @@
+"""Resize and crop: an image of any size -> the square of pixels that an encoder takes.
+
+Sizes, rounding and filters are torchvision's and Pillow's, because published encoders were trained and measured with
+them; a test holds this module to torchvision's own transforms, pixel for pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from PIL import Image
+
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How pixels are brought to `size` x `size`. All filters are Pillow's, with antialias.
+
+    mode    'squash': to the square `resize`; 'short_side': short side to `resize`; 'long_side': long side to `resize`.
+            Then the centre `size` is cut out, or padded with `fill` where the image is smaller.
+    resize  defaults to `size`
+    grey    one channel of luminance (ITU-R 601-2) instead of RGB, taken before resizing
+    fill    grey level or RGB of the border
+    """
+
+    size: int
+    mode: str = "short_side"
+    resize: int | None = None
+    interpolation: str = "bicubic"
+    grey: bool = False
+    fill: tuple[int, int, int] | int = 0
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.grey else 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.size, self.size, self.channels)
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def apply(geometry: Geometry, pixels: np.ndarray) -> np.ndarray:
+    """pixels: (H, W, 3) uint8 -> (size, size, channels) uint8."""
+    image = Image.fromarray(pixels)
+    if geometry.grey:
+        image = image.convert("L")
+    new = resized(image.size, geometry)
+    if new != image.size:
+        image = image.resize(new, FILTERS[geometry.interpolation])
+    return np.asarray(_centre(image, geometry)).reshape(geometry.shape)
+
+
+def resized(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
+    """(width, height) before resizing -> after it, before the crop."""
+    width, height = size
+    side = geometry.resize or geometry.size
+    if geometry.mode == "squash":
+        return side, side
+    if geometry.mode == "long_side":
+        scale = max(width, height) / side
+        return max(1, round(width / scale)), max(1, round(height / scale))
+    if geometry.mode != "short_side":
+        raise ValueError(f"geometry mode {geometry.mode!r}; expected squash, short_side or long_side")
+    # torchvision.transforms.Resize truncates the long side
+    return (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
+
+
+def _centre(image: Image.Image, geometry: Geometry) -> Image.Image:
+    size = geometry.size
+    if image.width < size or image.height < size:
+        canvas = Image.new(image.mode, (max(size, image.width), max(size, image.height)), geometry.fill)
+        canvas.paste(image, (max(0, size - image.width) // 2, max(0, size - image.height) // 2))
+        image = canvas
+    # torchvision.transforms.CenterCrop rounds half to even
+    left, top = round((image.width - size) / 2.0), round((image.height - size) / 2.0)
+    return image.crop((left, top, left + size, top + size))

@@ -1,0 +1,53 @@
+"""uri -> (H, W, 3) uint8, whatever the format.
+
+The format is found from the bytes, not from the suffix. A part of a file is addressed behind '#':
+`scan.dcm#frame=3`, `breastmnist.npz#array=train_images&row=12`.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+import numpy as np
+import pyarrow.fs as pafs
+
+from cbmir.images import dicom, npz, raster
+from cbmir.images.errors import ImageError
+
+
+def read_image(uri: str) -> np.ndarray:
+    """The image at `uri` -> (H, W, 3) uint8 RGB; grey images have three equal channels. ImageError where there is none."""
+    location, part = split_uri(uri)
+    if location.lower().endswith(".npz"):
+        return npz.read_row(location, part)
+    data = read_bytes(location)
+    try:
+        if dicom.is_dicom(data):
+            return dicom.decode(data, frame=int(part.get("frame", 0)))
+        return raster.decode(data)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise whatever a broken file provokes; one image must not end a run
+        raise ImageError(f"{type(error).__name__}: {error}", stage="decode") from error
+
+
+def split_uri(uri: str) -> tuple[str, dict[str, str]]:
+    """'a.npz#array=train_images&row=3' -> ('a.npz', {'array': 'train_images', 'row': '3'}); '#' in a name is kept."""
+    location, mark, fragment = uri.rpartition("#")
+    if not mark or "=" not in fragment or "/" in fragment:
+        return uri, {}
+    return location, dict(parse_qsl(fragment, keep_blank_values=True))
+
+
+def read_bytes(location: str) -> bytes:
+    """Content of a local path or object-store address."""
+    try:
+        if "://" in location:
+            fs, path = pafs.FileSystem.from_uri(location)
+            with fs.open_input_stream(path) as stream:
+                return stream.read()
+        with open(location, "rb") as file:
+            return file.read()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ImageError(f"{type(error).__name__}: {reason}", stage="read") from error

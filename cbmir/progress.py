@@ -1,0 +1,80 @@
+"""Progress for people: a bar on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+LOG_EVERY = 30.0  # seconds between lines where there is no terminal
+
+
+class Progress:
+    """done / total, rate and time left of one stage, on standard error."""
+
+    def __init__(self, title: str, total: int, *, unit: str = "images", stream=None) -> None:
+        self.title = title
+        self.total = total
+        self.unit = unit
+        self.stream = stream or sys.stderr
+        self.started = time.monotonic()
+        self.last_line = self.started
+        self.done = 0
+        self.failed = 0
+        self._bar = None
+        if self.stream.isatty():
+            self._bar, self._task = _rich_bar(title, total)
+            self._bar.start()
+
+    def update(self, done: int, failed: int = 0, note: str = "") -> None:
+        """Set how far the stage is; prints a log line at most every LOG_EVERY seconds."""
+        self.done, self.failed = min(done, self.total), failed
+        if self._bar:
+            self._bar.update(self._task, completed=self.done, note=self._note(note))
+        elif time.monotonic() - self.last_line >= LOG_EVERY:
+            self.last_line = time.monotonic()
+            print(self.line(note), file=self.stream, flush=True)
+
+    def line(self, note: str = "") -> str:
+        """'embed: 640 / 1,500 images, 43.1/s, 0:00:20 left, 2 failed'."""
+        rate = self.done / max(time.monotonic() - self.started, 1e-9)
+        left = f", {clock((self.total - self.done) / rate)} left" if 0 < self.done < self.total else ""
+        extra = self._note(note)
+        return f"{self.title}: {self.done:,} / {self.total:,} {self.unit}, {rate:,.1f}/s{left}{', ' + extra if extra else ''}"
+
+    def _note(self, note: str) -> str:
+        failed = f"{self.failed:,} failed" if self.failed else ""
+        return ", ".join(filter(None, (failed, note)))
+
+    def close(self) -> None:
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+
+def clock(seconds: float) -> str:
+    """75.2 -> '0:01:15'."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def _rich_bar(title: str, total: int):
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    bar = Bar(
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    return bar, bar.add_task(title, total=total, note="")

@@ -1,0 +1,168 @@
+"""The contracts between the stages, as pyarrow schemas.
+
+Every dataset of a study has one schema here, and every field its comment. `check` compares a table with its
+contract; `describe` prints one for people. This module imports nothing of cbmir.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import pyarrow as pa
+import pyarrow.types as pat
+
+
+class ContractError(ValueError):
+    """A table that does not keep its contract; the message names dataset, column, found and expected."""
+
+    exit_code = 2
+
+
+def _field(name: str, kind: pa.DataType, comment: str, *, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"comment": comment})
+
+
+_LABELS = pa.list_(pa.field("element", pa.string()))
+
+MANIFEST = pa.schema(
+    [
+        _field("image_id", pa.string(), "<dataset>/<relative path>, and #<slice> for a slice of a volume"),
+        _field("image_key", pa.int64(), "> 0, from a hash of image_id; unique"),
+        _field(
+            "uri", pa.string(), "where the pixels are: a path or object-store address, with #fragment inside a file"
+        ),
+        _field("dataset", pa.string(), "the collection that the image came from"),
+        _field("split", pa.string(), "train, val or test, as the dataset's authors gave it"),
+        _field("patient_id", pa.string(), "null where the source has none", nullable=True),
+        _field("study_id", pa.string(), "null where the source has none", nullable=True),
+        _field("modality", pa.string(), "XR, CT, MR, US ...; 'unknown' where the source does not say"),
+        _field("region", pa.string(), "anatomic region in lower case; 'unknown' where the source does not say"),
+        _field("labels", _LABELS, "present findings, MODALITY/region/finding; empty where none is known"),
+        _field("unknown_labels", _LABELS, "findings that the source left blank or marked uncertain"),
+        _field("volume_id", pa.string(), "the volume of which this is a slice", nullable=True),
+        _field("slice", pa.int32(), "position in the volume, from 0", nullable=True),
+    ]
+)
+
+FAILURES = pa.schema(
+    [
+        _field("image_key", pa.int64(), "manifest.image_key"),
+        _field("uri", pa.string(), "manifest.uri"),
+        _field("stage", pa.string(), "read, decode or encode"),
+        _field("error", pa.string(), "one line"),
+    ]
+)
+
+NEIGHBORS = pa.schema(
+    [
+        _field("query_key", pa.int64(), "manifest.image_key of the query"),
+        _field("neighbor_key", pa.int64(), "manifest.image_key of the gallery image"),
+        _field("rank", pa.int16(), "from 1; ties in distance by neighbor_key"),
+        _field("distance", pa.float32(), "cosine distance, 0..2"),
+    ]
+)
+
+QUERY_METRICS = pa.schema(
+    [
+        _field("query_key", pa.int64(), "manifest.image_key of the query"),
+        _field("metric", pa.string(), "stem of the file under sql/metrics"),
+        _field(
+            "relevance", pa.string(), "what makes a neighbor right: label, region or modality; '' where none is asked"
+        ),
+        _field("k", pa.int32(), "the k asked for", nullable=True),
+        _field("value", pa.float64(), "as the metric's file defines it"),
+        _field("chance", pa.float64(), "the value expected of a gallery in random order"),
+    ]
+)
+
+METRICS = pa.schema(
+    [
+        _field("encoder", pa.string(), "name in the study"),
+        _field("index", pa.string(), "exact, or the approximate index's name"),
+        _field("metric", pa.string(), "stem of the file under sql/metrics"),
+        _field("relevance", pa.string(), "label, region or modality; '' where none is asked"),
+        _field("k", pa.int32(), "the k asked for", nullable=True),
+        _field("slice_by", pa.string(), "all, label, region, modality, dataset or another manifest column"),
+        _field("slice", pa.string(), "value of that column; 'all' for slice_by = all"),
+        _field("average", pa.string(), "micro: mean over queries; macro: mean over classes of the mean within each"),
+        _field("value", pa.float64(), "mean"),
+        _field("chance", pa.float64(), "the same mean for a gallery in random order"),
+        _field("ci_low", pa.float64(), "95 % interval", nullable=True),
+        _field("ci_high", pa.float64(), "95 % interval", nullable=True),
+        _field("n_queries", pa.int64(), "queries in this mean, failed ones included (they score 0)"),
+        _field("n_failed", pa.int64(), "of these, queries that could not be embedded"),
+        _field("gallery_size", pa.int64(), "embedded gallery images"),
+    ]
+)
+
+
+def embeddings(dim: int, *, dtype: str = "float32") -> pa.Schema:
+    """Contract of one encoder's vectors: image_key, embedding of `dim` float16 or float32, not normalised."""
+    item = {"float32": pa.float32(), "float16": pa.float16()}[dtype]
+    vector = pa.list_(pa.field("element", item), dim)
+    return pa.schema(
+        [
+            _field("image_key", pa.int64(), "manifest.image_key"),
+            _field("embedding", vector, "the model's own output, not normalised"),
+        ]
+    )
+
+
+CONTRACTS: dict[str, pa.Schema] = {
+    "manifest": MANIFEST,
+    "failures": FAILURES,
+    "neighbors": NEIGHBORS,
+    "query_metrics": QUERY_METRICS,
+    "metrics": METRICS,
+}
+_OPEN = {"manifest"}  # may carry further columns
+
+
+def check(table: pa.Table, dataset: str, contract: pa.Schema | None = None) -> pa.Table:
+    """`table` unchanged if it keeps the contract of `dataset`, else ContractError naming the first breach.
+
+    Column order does not matter; only the manifest may hold further columns; a column that the contract calls
+    required holds no null.
+    """
+    contract = contract or CONTRACTS[dataset]
+    for field in contract:
+        if field.name not in table.column_names:
+            have = ", ".join(table.column_names)
+            raise ContractError(f"{dataset}: column '{field.name}' is missing (found: {have}); expected {field.type}")
+        column = table.column(field.name)
+        if not _same_type(column.type, field.type):
+            raise ContractError(f"{dataset}: column '{field.name}' is {column.type}; expected {field.type}")
+        if not field.nullable and column.null_count:
+            raise ContractError(f"{dataset}: column '{field.name}' has {column.null_count} nulls; expected none")
+    extra = [name for name in table.column_names if name not in contract.names]
+    if extra and dataset not in _OPEN:
+        raise ContractError(f"{dataset}: unexpected column '{extra[0]}'; expected only {', '.join(contract.names)}")
+    return table
+
+
+def _same_type(found: pa.DataType, expected: pa.DataType) -> bool:
+    if pat.is_fixed_size_list(expected):
+        same_shape = pat.is_fixed_size_list(found) and found.list_size == expected.list_size
+        return same_shape and found.value_type == expected.value_type
+    if pat.is_list(expected):
+        return pat.is_list(found) and found.value_type == expected.value_type
+    return found == expected
+
+
+def image_key(image_id: str) -> int:
+    """Stable positive 63-bit key of an image: the first 8 bytes of BLAKE2b(image_id), sign bit cleared.
+
+    Needs no coordination between writers and does not change when a collection grows; at 1.6 M images the chance of
+    any collision is 1.4e-7, and writers of a manifest check for it.
+    """
+    digest = hashlib.blake2b(image_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") & 0x7FFF_FFFF_FFFF_FFFF or 1
+
+
+def describe(dataset: str) -> str:
+    """The contract of `dataset` as lines 'column  type  comment'."""
+    lines = []
+    for field in CONTRACTS[dataset]:
+        kind = f"{field.type}{'?' if field.nullable else ''}"
+        lines.append(f"{field.name:<15} {kind:<24} {field.metadata[b'comment'].decode()}")
+    return "\n".join(lines)
