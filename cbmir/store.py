@@ -60,7 +60,10 @@ def fingerprint(*parts: Any) -> str:
 
 def path_name(name: str) -> str:
     """An encoder's or index's name as one path segment; DuckDB's and pyarrow's hive readers decode it back."""
-    return quote(name, safe="+~@,-_.")
+    segment = quote(name, safe="+~@,-_.")
+    if segment.startswith((".", "_")):  # '..' would leave the dataset, and readers pass over '.x' and '_x'
+        return f"%{ord(segment[0]):02X}{segment[1:]}"
+    return segment
 
 
 class Study:

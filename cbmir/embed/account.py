@@ -39,7 +39,7 @@ def account(study: Study, encoder: str) -> Account:
     embedded, failed, missing = connection.execute(
         "SELECT count(*) FILTER (WHERE failed = false), count(*) FILTER (WHERE failed), count(*) FILTER (WHERE failed IS NULL)"
         " FROM manifest LEFT JOIN (SELECT image_key, bool_and(failed) AS failed FROM done GROUP BY image_key) USING (image_key)"
-    ).fetchone()
+    ).fetchall()[0]
     return Account(encoder, embedded, failed, missing)
 
 
