@@ -28,7 +28,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     where = address or os.environ.get("RAY_ADDRESS") or "local"
     local = {"include_dashboard": False} if where == "local" else {}
     try:
-        ray.init(address=where, logging_level=logging.ERROR, log_to_driver=False, configure_logging=True, **local)
+        with _silent_backend():
+            ray.init(address=where, logging_level=logging.ERROR, log_to_driver=False, **local)
     except (ConnectionError, ValueError, RuntimeError) as error:
         first = " ".join(str(error).split())[:200]
         raise UserError(
@@ -39,6 +40,29 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _silent_backend() -> Iterator[None]:
+    """Ray's C++ side writes warnings to the terminal of whoever starts it, and a line about the level that silences them.
+
+    Its level is set for this process alone, and file descriptor 2 is closed to it while it announces that; errors
+    reach Python as exceptions either way.
+    """
+    before = os.environ.get("RAY_BACKEND_LOG_LEVEL")
+    if before is not None:  # somebody is looking for something
+        yield
+        return
+    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+        del os.environ["RAY_BACKEND_LOG_LEVEL"]
 
 
 def _quiet_data() -> None:

@@ -19,7 +19,7 @@ import torch
 
 QUERY_ROWS = 1_024
 _PAIRS = 8_192  # candidate pairs scored at once
-_NONE = np.iinfo(np.int64).max  # key of an empty place: sorts last
+NO_KEY = np.iinfo(np.int64).max  # key of an empty place: sorts last
 
 
 @dataclass
@@ -50,7 +50,7 @@ class RunningTopK:
         self.device = torch.device(device)
         self._unit = queries.unit(self.device)  # (n, dim)
         self.distances = np.full((len(queries.keys), k), np.inf, np.float32)
-        self.keys = np.full((len(queries.keys), k), _NONE, np.int64)
+        self.keys = np.full((len(queries.keys), k), NO_KEY, np.int64)
         self.bound = (queries.vectors.shape[1] + 16) * 2.0**-24 * 1.01
 
     def add(self, gallery: Block) -> None:
@@ -65,7 +65,7 @@ class RunningTopK:
 
     def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """keys (n, k) int64, distances (n, k) float32 ascending, counts (n,): how many of the k places are filled."""
-        return self.keys, self.distances, (self.keys != _NONE).sum(axis=1)
+        return self.keys, self.distances, (self.keys != NO_KEY).sum(axis=1)
 
     def _exclude(self, scores: torch.Tensor, gallery: Block) -> torch.Tensor:
         """-inf where a pair must not be neighbors: the query itself, and rows with an equal code."""

@@ -52,41 +52,40 @@ def _colour(values: np.ndarray, dataset) -> np.ndarray:
     """(H, W, 3) of 8 or 16 bits -> uint8; `pixel_array` has made RGB of YBR already."""
     if values.dtype == np.uint8:
         return values[:, :, :3]
-    deepest = (
-        int(np.iinfo(values.dtype).max)
-        if dataset.PhotometricInterpretation == "PALETTE COLOR"
-        else 2**dataset.BitsStored - 1
-    )
+    palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
+    deepest = 2 ** (dataset.RedPaletteColorLookupTableDescriptor[2] if palette else dataset.BitsStored) - 1
     return np.round(values[:, :, :3].astype(np.float64) * (255.0 / deepest)).astype(np.uint8)
 
 
 def _grey(values: np.ndarray, dataset, *, inverted: bool) -> np.ndarray:
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+    from pydicom.pixels import apply_modality_lut
 
     values = apply_modality_lut(values, dataset)
-    output_range = _window_range(dataset, values)
-    if output_range is None:
-        grey = stretch(values)
-    else:
-        low, high = output_range
-        shown = np.clip(apply_voi_lut(values, dataset, index=0).astype(np.float64), low, high)
-        grey = np.round((shown - low) * (255.0 / (high - low))).astype(np.uint8)
+    windowed = _windowed(values, dataset)
+    grey = stretch(values) if windowed is None else np.round(windowed).astype(np.uint8)
     return 255 - grey if inverted else grey
 
 
-def _window_range(dataset, values: np.ndarray) -> tuple[float, float] | None:
-    """What the first VOI LUT or window maps its darkest and brightest input to; None where there is neither.
+def _windowed(values: np.ndarray, dataset) -> np.ndarray | None:
+    """Values through the first VOI LUT or window, its dark end at 0 and its bright end at 255; None where there is neither.
 
-    A window shows its whole output range, also where the image fills only a part of it, so the range is asked of the
-    window itself (two values far outside it), not of the image.
+    A window shows its whole output range, also where the image fills only a part of it, so the ends are asked of the
+    window itself (two values far outside it), not of the image. pydicom's output falls where the rescale slope is
+    negative; the standard's does not.
     """
     from pydicom.pixels import apply_voi_lut
 
     if dataset.get("VOILUTSequence"):
-        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        return 0.0, float(2**bits - 1)
-    if dataset.get("WindowWidth") is None or dataset.get("WindowCenter") is None:
+        descriptor = dataset.VOILUTSequence[0].LUTDescriptor
+        dark, bright = 0.0, 2.0 ** int(descriptor[2]) - 1
+        descriptor[2] = (
+            16  # pydicom counts entries in the type of their values: with 8 bits, entry 256 would be 0 again
+        )
+    elif dataset.get("WindowWidth") is None or dataset.get("WindowCenter") is None:
         return None
-    far = np.array([[-1e9, 1e9]])
-    low, high = sorted(float(v) for v in np.asarray(apply_voi_lut(far, dataset, index=0)).ravel())
-    return (low, high) if high > low else None
+    else:
+        dark, bright = apply_voi_lut(np.array([-1e9, 1e9]), dataset, index=0)
+    if dark == bright:
+        return None
+    shown = apply_voi_lut(values, dataset, index=0).astype(np.float64)
+    return np.clip((shown - dark) * (255.0 / (bright - dark)), 0, 255)

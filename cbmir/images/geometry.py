@@ -78,7 +78,9 @@ def resized(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
 def _centre(image: Image.Image, geometry: Geometry) -> Image.Image:
     size = geometry.size
     if image.width < size or image.height < size:
-        canvas = Image.new(image.mode, (max(size, image.width), max(size, image.height)), geometry.fill)
+        one_level = isinstance(geometry.fill, int) and not geometry.grey
+        fill = (geometry.fill,) * 3 if one_level else geometry.fill  # Pillow takes one number in RGB for red alone
+        canvas = Image.new(image.mode, (max(size, image.width), max(size, image.height)), fill)
         canvas.paste(image, (max(0, size - image.width) // 2, max(0, size - image.height) // 2))
         image = canvas
     # torchvision.transforms.CenterCrop rounds half to even

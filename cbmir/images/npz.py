@@ -6,6 +6,7 @@ stream a process is kept and moved forward; memory is one row, whatever the arra
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -41,6 +42,9 @@ class RowStream:
         self.position = row + 1
         return values.reshape(self.shape[1:])
 
+    def close(self) -> None:
+        self.member.close()
+
     def _exactly(self, count: int) -> bytes:
         data = self.member.read(count)
         if len(data) != count:
@@ -54,61 +58,86 @@ _last_row: dict = {}  # slices of a volume come one after the other
 
 def read_row(location: str, part: dict[str, str]) -> np.ndarray:
     """Row `part['row']` (and `part['slice']` of a volume) of array `part['array']` -> (H, W, 3) uint8."""
+    if "array" not in part or "row" not in part:
+        raise ImageError("an image in a .npz is FILE.npz#array=NAME&row=NUMBER", stage="read")
     try:
-        array, row = part["array"], int(part["row"])
-        values = _row(location, array, row)
+        values = _row(location, part["array"], int(part["row"]))
+        return _as_rgb(_slice(values, int(part["slice"])) if "slice" in part else values)
     except ImageError:
         raise
     except FileNotFoundError as error:
         raise ImageError(f"FileNotFoundError: {error.strerror or error}", stage="read") from error
     except Exception as error:  # a broken zip raises many things; one image must not end a run
         raise ImageError(f"{type(error).__name__}: {error}", stage="read") from error
-    if "slice" in part:
-        values = values[int(part["slice"])]
-    return _as_rgb(values)
 
 
 def _row(location: str, array: str, row: int) -> np.ndarray:
     if _last_row.get("at") == (location, array, row):
         return _last_row["values"]
-    stream = _open_streams.get((location, array))
+    stream = _open_streams.pop((location, array), None)
     if stream is None or stream.position > row:
-        stream = open_array(location, array)
+        for other in (*_open_streams.values(), *([stream] if stream else [])):
+            other.close()
         _open_streams.clear()
-        _open_streams[location, array] = stream
-    if not 0 <= row < stream.shape[0]:
-        raise ImageError(f"row {row} of an array with {stream.shape[0]} rows", stage="read")
-    values = stream.read(row)
+        stream = open_array(location, array)
+    try:
+        if not 0 <= row < stream.shape[0]:
+            raise ImageError(f"row {row} of an array with {stream.shape[0]} rows", stage="read")
+        values = stream.read(row)
+    except BaseException:
+        stream.close()  # a failed read has moved it, nobody knows how far
+        raise
+    _open_streams[location, array] = stream
     _last_row.update(at=(location, array, row), values=values)
     return values
 
 
+def _slice(volume: np.ndarray, index: int) -> np.ndarray:
+    if not 0 <= index < len(volume):
+        raise ImageError(f"slice {index} of a volume with {len(volume)} slices", stage="read")
+    return volume[index]
+
+
 def open_array(location: str, array: str) -> RowStream:
     """A stream at row 0 of `array`; refuses object arrays, which hold pickles, and Fortran order."""
-    if "://" in location:
-        fs, path = pafs.FileSystem.from_uri(location)
-        archive = zipfile.ZipFile(fs.open_input_file(path))
-    else:
-        archive = zipfile.ZipFile(location)
-    if f"{array}.npy" not in archive.namelist():
-        names = ", ".join(n.removesuffix(".npy") for n in archive.namelist())
-        raise ImageError(f"no array '{array}'; the file has {names}", stage="read")
-    member = archive.open(f"{array}.npy")
-    version = np.lib.format.read_magic(member)
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-    shape, fortran, dtype = read_header(member)
-    if dtype.hasobject or fortran:
-        raise ImageError(
-            f"array '{array}' is {'an object array' if dtype.hasobject else 'in Fortran order'}", stage="read"
-        )
+    with _open_archive(location) as archive:  # the member keeps the file open until it is closed itself
+        if f"{array}.npy" not in archive.namelist():
+            names = ", ".join(n.removesuffix(".npy") for n in archive.namelist())
+            raise ImageError(f"no array '{array}'; the file has {names}", stage="read")
+        member = archive.open(f"{array}.npy")
+    try:
+        shape, fortran, dtype = _header(member)
+        if dtype.hasobject or fortran:
+            kind = "an object array" if dtype.hasobject else "in Fortran order"
+            raise ImageError(f"array '{array}' is {kind}", stage="read")
+    except BaseException:
+        member.close()
+        raise
     return RowStream(member, shape, dtype)
+
+
+def _open_archive(location: str) -> zipfile.ZipFile:
+    if "://" not in location:
+        return zipfile.ZipFile(location)
+    fs, path = pafs.FileSystem.from_uri(location)
+    return zipfile.ZipFile(fs.open_input_file(path))
+
+
+def _header(member: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(member)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+    return read(member)
 
 
 def array_names(location: str) -> dict[str, tuple[int, ...]]:
     """Arrays of a .npz and their shapes, from the headers alone."""
     with zipfile.ZipFile(location) as archive:
         names = [n.removesuffix(".npy") for n in archive.namelist()]
-    return {name: open_array(location, name).shape for name in names}
+    shapes = {}
+    for name in names:
+        with contextlib.closing(open_array(location, name)) as stream:
+            shapes[name] = stream.shape
+    return shapes
 
 
 def _as_rgb(values: np.ndarray) -> np.ndarray:

@@ -14,6 +14,8 @@ import pyarrow.fs as pafs
 from cbmir.images import dicom, npz, raster
 from cbmir.images.errors import ImageError
 
+_PARTS = {"array", "row", "slice", "frame"}  # what may stand behind '#'
+
 
 def read_image(uri: str) -> np.ndarray:
     """The image at `uri` -> (H, W, 3) uint8 RGB; grey images have three equal channels. ImageError where there is none."""
@@ -33,10 +35,9 @@ def read_image(uri: str) -> np.ndarray:
 
 def split_uri(uri: str) -> tuple[str, dict[str, str]]:
     """'a.npz#array=train_images&row=3' -> ('a.npz', {'array': 'train_images', 'row': '3'}); '#' in a name is kept."""
-    location, mark, fragment = uri.rpartition("#")
-    if not mark or "=" not in fragment or "/" in fragment:
-        return uri, {}
-    return location, dict(parse_qsl(fragment, keep_blank_values=True))
+    location, _, fragment = uri.rpartition("#")
+    part = dict(parse_qsl(fragment, keep_blank_values=True)) if location and "/" not in fragment else {}
+    return (location, part) if part and _PARTS.issuperset(part) else (uri, {})
 
 
 def read_bytes(location: str) -> bytes:
@@ -48,6 +49,6 @@ def read_bytes(location: str) -> bytes:
                 return stream.read()
         with open(location, "rb") as file:
             return file.read()
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, ValueError) as error:  # ValueError: an address that is none, such as ftp://...
+        reason = getattr(error, "strerror", None) or str(error)
         raise ImageError(f"{type(error).__name__}: {reason}", stage="read") from error

@@ -1,0 +1,241 @@
+"""The commands: flags -> one call of a stage -> lines for people and an exit code.
+
+0: done; 1: a defect of cbmir; 2: misuse, with one line that says what to do; 3: done, but more images failed than
+--max-failures allows; 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from cbmir.errors import UserError
+from cbmir.flags import parse, weights_flag
+from cbmir.schemas import ContractError
+from cbmir.store import Study
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = parse(sys.argv[1:] if argv is None else argv)
+    try:
+        _COMMANDS[arguments.command](arguments)
+        sys.stdout.flush()
+    except (UserError, ContractError) as error:
+        return _say(error, f"cbmir {arguments.command}: {error}", error.exit_code, arguments.debug)
+    except KeyboardInterrupt as error:
+        return _say(
+            error,
+            f"cbmir {arguments.command}: interrupted; the same command goes on where it stopped",
+            130,
+            arguments.debug,
+        )
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone, as with `| head`
+        return 0
+    except Exception as error:
+        first = " ".join(str(error).split())[:300]
+        line = f"cbmir {arguments.command}: unexpected {type(error).__name__}: {first}; see the traceback with --debug"
+        return _say(error, line, 1, arguments.debug)
+    return 0
+
+
+def _say(error: BaseException, line: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    print(line, file=sys.stderr)
+    return code
+
+
+def _manifest(a: argparse.Namespace) -> None:
+    from cbmir.datasets import Options
+    from cbmir.datasets.manifest import write_manifest
+
+    options = Options(columns=dict(a.column), constants=dict(a.set), seed=a.seed)
+    run, written = write_manifest(Study(a.study), a.source, a.roots, options, overwrite=a.overwrite)
+    state = "" if written else " (unchanged)"
+    print(f"manifest: {run['rows']:,} images in {a.study}{state}")
+    for note in run["parameters"]["notes"]:
+        print(f"note: {note}")
+
+
+def _phantoms(a: argparse.Namespace) -> None:
+    from cbmir.phantoms import draw_collection
+    from cbmir.progress import Progress
+
+    with Progress("phantoms", a.images) as progress:
+        made = draw_collection(
+            a.directory, images=a.images, seed=a.seed, broken=a.broken, report=lambda done, _: progress.update(done)
+        )
+    print(
+        f"phantoms: {made['images']:,} drawn images of {made['patients']:,} patients with {made['labels']} labels in {a.directory}, "
+        f"{made['broken']} of them broken on purpose"
+    )
+
+
+def _embed(a: argparse.Namespace) -> None:
+    from cbmir.embed import embed
+
+    embed(Study(a.study), a.encoder, _embed_options(a))
+
+
+def _embed_options(a: argparse.Namespace):
+    from cbmir.embed.options import EmbedOptions
+
+    return EmbedOptions(
+        image_size=a.image_size,
+        batch_size=a.batch_size,
+        device=a.device,
+        precision=a.precision,
+        dtype=a.dtype_stored,
+        weights=weights_flag(a.weights, a.encoder),
+        random_weights=a.random_weights,
+        max_failures=a.max_failures,
+        overwrite=a.overwrite,
+        retry_failures=a.retry_failures,
+        ray_address=a.ray_address,
+    )
+
+
+def _index(a: argparse.Namespace) -> None:
+    from cbmir.index import build_index
+
+    for encoder in a.encoder:
+        run, built = build_index(Study(a.study), encoder, a.index, _index_options(a))
+        state = f"built in {run['seconds']:.1f} s" if built else "already built"
+        print(f"index {a.index} of {encoder}: {run['rows']:,} vectors, {run['size_bytes'] / 1e6:,.1f} MB, {state}")
+
+
+def _index_options(a: argparse.Namespace):
+    from cbmir.index import IndexOptions
+
+    return IndexOptions(
+        gallery=a.gallery or IndexOptions.gallery,
+        dtype=a.dtype,
+        connectivity=a.connectivity,
+        expansion_add=a.expansion_add,
+        expansion_search=IndexOptions.expansion_search if a.expansion_search is None else a.expansion_search,
+        overwrite=a.overwrite,
+    )
+
+
+def _search(a: argparse.Namespace) -> None:
+    from cbmir.search import SearchOptions, search
+
+    options = SearchOptions(
+        k=a.depth,
+        gallery=a.gallery,
+        queries=a.queries,
+        exclude_same=tuple(a.exclude_same),
+        expansion_search=a.expansion_search,
+        device=a.device,
+        overwrite=a.overwrite,
+        save_as=a.save_as,
+    )
+    for encoder in a.encoder:
+        run, searched = search(Study(a.study), encoder, a.index, options)
+        print(search_line(encoder, a.save_as or a.index, run, searched))
+
+
+def search_line(encoder: str, index: str, run: dict, searched: bool) -> str:
+    missing = run["queries_not_embedded"]
+    failed = f", {missing:,} queries not embedded" if missing else ""
+    state = f"{run['seconds']:.1f} s" if searched else "already searched"
+    return f"search {index} of {encoder}: {run['queries']:,} queries in {run['gallery']:,} images{failed}, {state}"
+
+
+def _evaluate(a: argparse.Namespace) -> None:
+    from cbmir.evaluate import evaluate
+
+    run = evaluate(Study(a.study), ks=a.k)
+    print(f"metrics: {run['rows']:,} figures of {len(run['inputs'])} searches")
+
+
+def _report(a: argparse.Namespace) -> None:
+    from cbmir.report import leaderboard, leaderboard_text, write_report
+
+    study = Study(a.study)
+    path = write_report(study)
+    print(leaderboard_text(leaderboard(study)))
+    print(f"report: {path}")
+
+
+def _run(a: argparse.Namespace) -> None:
+    from cbmir.datasets import Options
+    from cbmir.run import RunOptions, run
+    from cbmir.search import SearchOptions
+
+    if a.source and not a.roots:
+        raise UserError(f"source {a.source} without ROOT; expected cbmir run SOURCE ROOT... --study DIR")
+    search = SearchOptions(
+        k=a.depth,
+        gallery=a.gallery,
+        queries=a.queries,
+        exclude_same=tuple(a.exclude_same),
+        device=a.device,
+        overwrite=a.overwrite,
+    )
+    options = RunOptions(
+        source=a.source,
+        roots=a.roots,
+        source_options=Options(columns=dict(a.column), constants=dict(a.set), seed=a.seed),
+        embed=_embed_options(a),
+        index=_index_options(a),
+        search=search,
+        indexes=tuple(a.index or ("exact", "hnsw")),
+        ks=a.k,
+    )
+    run(Study(a.study), a.encoder, options)
+
+
+def _sql(a: argparse.Namespace) -> None:
+    from cbmir.session import ask
+
+    ask(Study(a.study), a.statement, csv=a.csv, parquet=a.parquet)
+
+
+def _query(a: argparse.Namespace) -> None:
+    from cbmir.query import query, save_csv, text
+
+    results = query(Study(a.study), a.encoder, a.index, a.images, k=a.k, gallery=a.gallery, device=a.device)
+    print(text(results))
+    if a.csv:
+        save_csv(results, a.csv)
+    if a.html:
+        from cbmir.report import query_page
+
+        with open(a.html, "w", encoding="utf-8") as file:
+            file.write(query_page(results, title=f"{a.encoder}, {a.index}"))
+        print(f"page: {a.html} (it holds pictures from the study)")
+
+
+def _encoders(a: argparse.Namespace) -> None:
+    from cbmir.encoders.listing import listing, one
+
+    print(one(a.name) if a.name else listing())
+
+
+def _doctor(a: argparse.Namespace) -> None:
+    from cbmir.doctor import examine
+
+    for finding in examine(Study(a.study) if a.study else None):
+        print(finding)
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "manifest": _manifest,
+    "phantoms": _phantoms,
+    "embed": _embed,
+    "index": _index,
+    "search": _search,
+    "evaluate": _evaluate,
+    "report": _report,
+    "run": _run,
+    "sql": _sql,
+    "query": _query,
+    "encoders": _encoders,
+    "doctor": _doctor,
+}

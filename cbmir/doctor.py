@@ -1,0 +1,160 @@
+"""What this machine has, what a study lacks, and what to do about each."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from cbmir.errors import UserError
+from cbmir.schemas import ContractError
+from cbmir.store import Study, path_name, versions
+
+GIB = 2**30
+
+
+def examine(study: Study | None) -> Iterator[str]:
+    """Findings as lines: 'ok', 'note' or 'act' first, then what was found, then what to do."""
+    yield from _packages()
+    yield from _devices()
+    yield from _memory()
+    yield from _ray()
+    yield from _caches()
+    if study is not None:
+        yield from _study(study)
+
+
+def _packages() -> Iterator[str]:
+    found = versions()
+    yield "ok    " + ", ".join(f"{name} {version}" for name, version in found.items() if version)
+    for name in [name for name, version in found.items() if version is None]:
+        yield f"act   {name} is not installed; run: pip install cbmir"
+    for module in ("torch", "torchvision", "timm", "open_clip"):
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # an import can fail in any way; all of them are findings
+            first = " ".join(str(error).split())[:120]
+            yield f"act   {module} cannot be imported ({first}); install torch and torchvision together, from one index"
+
+
+def _devices() -> Iterator[str]:
+    import torch
+
+    for i in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(i)
+        yield f"ok    GPU {i}: {properties.name}, {properties.total_memory / GIB:.0f} GiB"
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        why = f"torch is built for CUDA {built}, but sees no device" if built else "torch is the CPU-only build"
+        yield f"note  no GPU ({why}); encoders run on {os.cpu_count()} CPU cores, in float32"
+
+
+def _memory() -> Iterator[str]:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    yield f"{'ok  ' if total >= 8 else 'note'}  {os.cpu_count()} cores, {total:.1f} GiB memory" + (
+        "" if total >= 8 else "; use a smaller --batch-size"
+    )
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        free = shutil.disk_usage(shared).free / GIB
+        if free < 2:
+            yield f"act   /dev/shm has {free:.1f} GiB free; Ray's object store wants 2 or more; in a container: --shm-size=4g"
+        else:
+            yield f"ok    /dev/shm has {free:.1f} GiB free for Ray's object store"
+
+
+def _ray() -> Iterator[str]:
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        yield "ok    Ray: starts on this machine when needed (RAY_ADDRESS is not set)"
+        return
+    from cbmir.cluster import ray_session, resources
+
+    try:
+        with ray_session(address):
+            found = resources()
+            yield f"ok    Ray at {address}: {found['CPU']:.0f} CPUs, {found['GPU']:.0f} GPUs"
+    except UserError as error:
+        yield f"act   {error}"
+
+
+def _caches() -> Iterator[str]:
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE)
+    models = (
+        sorted(p.name.removeprefix("models--").replace("--", "/") for p in cache.glob("models--*"))
+        if cache.is_dir()
+        else []
+    )
+    yield f"ok    Hugging Face cache: {len(models)} models" + (
+        f" ({', '.join(models[:5])}{' ...' if len(models) > 5 else ''})" if models else ""
+    )
+    if constants.HF_HUB_OFFLINE:
+        yield "note  HF_HUB_OFFLINE is set: weights come from the cache or --weights only"
+
+
+def _study(study: Study) -> Iterator[str]:
+    try:
+        manifest = study.require("manifest")
+    except ContractError as error:
+        yield f"act   {error}"
+        return
+    yield f"ok    manifest: {manifest['rows']:,} images from {manifest['parameters']['source']}"
+    if study.is_local:
+        free = shutil.disk_usage(study.root).free / GIB
+        yield f"{'ok  ' if free > 5 else 'act '}  {free:.0f} GiB free at the study" + (
+            "" if free > 5 else "; vectors take rows x dim x 4 bytes"
+        )
+        left = study.names(".staging")
+        if left:
+            yield f"note  {len(left)} unfinished writes of killed runs; the stage that made them removes them when it runs again"
+    for encoder in study.names("embeddings"):
+        yield from _encoder(study, encoder, manifest)
+    yield from _results(study)
+
+
+def _encoder(study: Study, encoder: str, manifest: dict) -> Iterator[str]:
+    from cbmir.embed.account import account
+
+    run = study.run_of("embeddings", f"encoder={path_name(encoder)}")
+    counted = account(study, encoder)
+    if run is None or counted.missing:
+        yield f"act   {counted.line()}; go on with: cbmir embed --study {study.address} --encoder {encoder} ..."
+        return
+    if counted.failed:
+        yield f"note  {counted.line()}; try them again with: cbmir embed --encoder {encoder} --retry-failures"
+    else:
+        yield f"ok    {counted.line()}"
+    for dataset, command in (("index", "cbmir index"), ("neighbors", "cbmir search")):
+        for name in study.names(dataset, path_name(encoder)):
+            made = study.run_of(dataset, path_name(encoder), path_name(name))
+            if made is None:
+                yield f"act   {dataset} {name} of {encoder} is unfinished; run again: {command}"
+            elif (
+                made["inputs"]["embeddings"] != run["fingerprint"]
+                or made["inputs"]["manifest"] != manifest["fingerprint"]
+            ):
+                yield f"act   {dataset} {name} of {encoder} is older than the embeddings; run again with --overwrite: {command}"
+            else:
+                yield f"ok    {dataset} {name} of {encoder}: {made['rows']:,} rows"
+
+
+def _results(study: Study) -> Iterator[str]:
+    metrics = study.run_of("metrics")
+    if metrics is None:
+        yield "act   no metrics yet; make them with: cbmir evaluate, after cbmir search"
+        return
+    now = {
+        f"{encoder} {index}": (study.run_of("neighbors", path_name(encoder), path_name(index)) or {}).get("fingerprint")
+        for encoder in study.names("neighbors")
+        for index in study.names("neighbors", path_name(encoder))
+    }
+    if metrics["inputs"] != now:
+        yield "act   metrics are older than the searches; run: cbmir evaluate"
+    else:
+        yield f"ok    metrics: {metrics['rows']:,} figures"
+    if not study.exists("report", "report.html"):
+        yield "note  no report yet; write it with: cbmir report"

@@ -1,0 +1,64 @@
+"""The whole way in one call: manifest, embed, index, search, evaluate, report. What is done is skipped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from cbmir.datasets import Options
+from cbmir.datasets.manifest import write_manifest
+from cbmir.embed import embed
+from cbmir.embed.options import EmbedOptions
+from cbmir.embed.plan import resolve_all
+from cbmir.evaluate import evaluate
+from cbmir.index import IndexOptions, build_index
+from cbmir.report import leaderboard, leaderboard_text, write_report
+from cbmir.search import EXACT, SearchOptions, search
+from cbmir.store import Study
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of every stage; overwrite is each stage's own."""
+
+    source: str | None = None
+    roots: list[str] = field(default_factory=list)
+    source_options: Options = field(default_factory=Options)
+    embed: EmbedOptions = field(default_factory=EmbedOptions)
+    index: IndexOptions = field(default_factory=IndexOptions)
+    search: SearchOptions = field(default_factory=SearchOptions)
+    indexes: tuple[str, ...] = (EXACT, "hnsw")
+    ks: list[int] | None = None
+
+
+def run(study: Study, encoders: list[str], options: RunOptions, *, say=print) -> str:
+    """Run every stage for all encoders -> path of the report. Raises what the stages raise."""
+    specs = resolve_all(encoders, options.embed)  # a misspelled encoder is said before anything is read
+    if options.source:
+        record, written = write_manifest(
+            study, options.source, options.roots, options.source_options, overwrite=options.embed.overwrite
+        )
+        say(f"manifest: {record['rows']:,} images{'' if written else ' (unchanged)'}")
+        for note in record["parameters"]["notes"] if written else []:
+            say(f"note: {note}")
+    embed(study, encoders, options.embed, say=say)
+    for spec in specs:
+        for index in options.indexes:
+            _search_one(study, spec.name, index, options, say)
+    record = evaluate(study, ks=options.ks, say=say)
+    say(f"metrics: {record['rows']:,} figures of {len(record['inputs'])} searches")
+    path = write_report(study)
+    say("")
+    say(leaderboard_text(leaderboard(study)))
+    say(f"report: {path}")
+    return path
+
+
+def _search_one(study: Study, encoder: str, index: str, options: RunOptions, say) -> None:
+    if index != EXACT:
+        record, built = build_index(study, encoder, index, options.index)
+        say(f"index {index} of {encoder}: {record['rows']:,} vectors, {'built' if built else 'already built'}")
+    asked = options.search if index == EXACT else replace(options.search, expansion_search=None)
+    record, searched = search(study, encoder, index, asked)
+    say(
+        f"search {index} of {encoder}: {record['queries']:,} queries in {record['gallery']:,} images{'' if searched else ', already searched'}"
+    )
