@@ -83,7 +83,7 @@ def _embed(a: argparse.Namespace) -> None:
 
 
 def _embed_options(a: argparse.Namespace):
-    from cbmir.embed.options import EmbedOptions
+    from cbmir.embedding.options import EmbedOptions
 
     return EmbedOptions(
         image_size=a.image_size,

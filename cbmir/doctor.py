@@ -117,7 +117,7 @@ def _study(study: Study) -> Iterator[str]:
 
 
 def _encoder(study: Study, encoder: str, manifest: dict) -> Iterator[str]:
-    from cbmir.embed.account import account
+    from cbmir.embedding.account import account
 
     run = study.run_of("embeddings", f"encoder={path_name(encoder)}")
     counted = account(study, encoder)

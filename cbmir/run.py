@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from cbmir.datasets import Options
 from cbmir.datasets.manifest import write_manifest
 from cbmir.embed import embed
-from cbmir.embed.options import EmbedOptions
-from cbmir.embed.plan import resolve_all
+from cbmir.embedding.options import EmbedOptions
+from cbmir.embedding.plan import resolve_all
 from cbmir.evaluate import evaluate
 from cbmir.index import IndexOptions, build_index
 from cbmir.report import leaderboard, leaderboard_text, write_report

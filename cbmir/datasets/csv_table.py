@@ -7,7 +7,6 @@ anatomic_region, labels | label | finding (`|` between several). Every further c
 
 from __future__ import annotations
 
-import csv
 import posixpath
 
 import pyarrow as pa
@@ -42,7 +41,13 @@ def read(roots: list[str], options: Options) -> pa.Table:
         hint = nearest(unknown[0], list(SYNONYMS)) or f"expected one of: {', '.join(SYNONYMS)}"
         raise UserError(f"--column {unknown[0]}=...: not a column of the manifest; {hint}")
     tables = [_read_one(root, options) for root in roots]
-    return pa.concat_tables(tables, promote_options="permissive")
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        raise UserError(
+            f"the tables {', '.join(roots)} cannot be one ({_line(error)}); expected the same kind of values in columns "
+            "of the same name; correct a table, or rename its column"
+        ) from None
 
 
 def _read_one(root: str, options: Options) -> pa.Table:
@@ -60,7 +65,7 @@ def _read_one(root: str, options: Options) -> pa.Table:
         if name in names:
             columns[name] = _split_labels(raw[names[name]])
     if "slice" in names:
-        columns["slice"] = pc.cast(raw[names["slice"]], pa.int32())
+        columns["slice"] = _slices(raw[names["slice"]], root)
     columns["image_id"] = _image_ids(raw, names, columns["dataset"])
     used = set(names.values())
     for name in raw.column_names:
@@ -72,24 +77,22 @@ def _read_one(root: str, options: Options) -> pa.Table:
 def _parse(root: str, options: Options) -> pa.Table:
     """The table with pyarrow's guess of each column's type, ids and the manifest's own columns always as text."""
     fs, path = open_filesystem(root)
+    parse = pacsv.ParseOptions(newlines_in_values=True)
     text_names = {n for names in SYNONYMS.values() for n in names if n != "slice"} | set(options.columns.values())
     try:
-        with fs.open_input_stream(path, compression="detect") as stream:
-            header = next(
-                csv.reader([stream.read(65_536).decode("utf-8-sig", errors="replace").split("\n")[0].strip()])
-            )
+        with (
+            fs.open_input_stream(path, compression="detect") as stream,
+            pacsv.open_csv(stream, parse_options=parse) as t,
+        ):
+            header = t.schema.names
         text = {name: pa.string() for name in header if name in text_names or name.lower() in text_names
                 or name.lower().endswith("id")}  # fmt: skip
         convert = pacsv.ConvertOptions(
             column_types=text, strings_can_be_null=True, null_values=["", "NA", "NaN", "nan"]
         )
         with fs.open_input_stream(path, compression="detect") as stream:
-            return pacsv.read_csv(
-                stream,
-                convert_options=convert,
-                parse_options=pacsv.ParseOptions(newlines_in_values=True),
-            )
-    except (FileNotFoundError, StopIteration):
+            return pacsv.read_csv(stream, convert_options=convert, parse_options=parse)
+    except FileNotFoundError:
         raise UserError(
             f"no table at {root}; expected a CSV file with a header and one row an image; check ROOT"
         ) from None
@@ -105,6 +108,9 @@ def _line(error: Exception) -> str:
 
 def _names(found: list[str], root: str, options: Options) -> dict[str, str]:
     """Manifest column -> column of this table, by --column first, then by synonym."""
+    twice = [name for name in found if found.count(name) > 1]
+    if twice:
+        raise UserError(f"{root} has {found.count(twice[0])} columns '{twice[0]}'; expected each name once; rename one")
     lower = {name.lower(): name for name in reversed(found)}
     names: dict[str, str] = {}
     for name, synonyms in SYNONYMS.items():
@@ -120,7 +126,7 @@ def _names(found: list[str], root: str, options: Options) -> dict[str, str]:
         raise UserError(
             f"{root} has no column path, filepath or uri; found: {', '.join(found)}; map one with --column path=NAME"
         )
-    reserved = [name for name in _RESERVED if name in found and name not in names.values()]
+    reserved = [name for name in found if name.lower() in _RESERVED and name not in names.values()]
     if reserved:
         raise UserError(f"{root} has a column '{reserved[0]}', which the manifest computes itself; rename it")
     return names
@@ -141,6 +147,13 @@ def _split_labels(column: pa.ChunkedArray) -> pa.Array:
     for text in column.cast(pa.string()).to_pylist():
         rows.append(list(dict.fromkeys(part.strip() for part in (text or "").split("|") if part.strip())))
     return pa.array(rows, pa.list_(pa.string()))
+
+
+def _slices(column: pa.ChunkedArray, root: str) -> pa.ChunkedArray:
+    try:
+        return pc.cast(column, pa.int32())
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{root}: a slice is no whole number ({_line(error)}); expected 0, 1, 2 ... or blank") from None
 
 
 def _image_ids(raw: pa.Table, names: dict[str, str], datasets: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -124,10 +124,9 @@ def _split(rows: pa.Table, seed: int, notes: list[str]) -> pa.Array:
         notes.append(f"split drawn by {by} with seed {seed}: the source has none")
         return pa.array([_draw_split(group, seed) for group in groups.to_pylist()], pa.string())
     values = given.to_pylist()
-    strange = sorted({str(value) for value in set(values) - set(SPLITS)})
+    strange = sorted({value or "" for value in set(values) - set(SPLITS)})
     if strange:
-        blank = "a blank" if strange == ["None"] else repr(strange[0])
-        raise UserError(f"column split holds {blank}; expected train, val or test in every row; correct the table, "
+        raise UserError(f"column split holds {repr(strange[0]) if strange[0] else 'a blank'}; expected train, val or test in every row; correct the table, "
                         "or leave the column out and a split is drawn by patient")  # fmt: skip
     return pa.array([SPLITS[value] for value in values], pa.string())
 

@@ -103,10 +103,12 @@ def _split_rows(
     path: str, dataset: str, split: str, shape: tuple[int, ...], labels: np.ndarray, known: MedSet | None
 ) -> pa.Table:
     """One array of images -> its rows; (n, h, w), (n, h, w, 3) or volumes (n, d, h, w)."""
+    if len(shape) not in (3, 4):
+        raise UserError(f"{dataset}: {split}_images is {shape}; expected (n, h, w), (n, h, w, 3) or (n, d, h, w)")
     count = shape[0]
-    if len(labels) != count:
+    if labels.shape[:1] != (count,):
         raise UserError(
-            f"{dataset}: {split} has {count:,} images and {len(labels):,} labels; expected one label an image"
+            f"{dataset}: {split} has {count:,} images and {labels.size:,} labels; expected one label an image"
         )
     slices = shape[1] if len(shape) == 4 and shape[3] != 3 else None
     names = label_names(labels, known)
@@ -139,6 +141,8 @@ def label_names(labels: np.ndarray, known: MedSet | None) -> list[list[str]]:
     names = known.classes if known else tuple(f"class {i}" for i in range(top))
     if top > len(names):
         raise UserError(f"labels name class {top - 1}; this set has {len(names)} classes ({', '.join(names)})")
+    if flat.min(initial=0) < 0:
+        raise UserError(f"labels name class {int(flat.min())}; expected classes from 0")
     if flat.shape[1] > 1:
         return [[names[i] for i in np.flatnonzero(row)] for row in flat]
     return [[names[int(value)]] for value in flat[:, 0]]

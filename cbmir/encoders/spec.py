@@ -94,7 +94,7 @@ class ParsedName:
         """The name in a study: the alias, or the parts in their fixed order."""
         if self.alias:
             return self.alias
-        options = "".join(f",{key}={value}" for key, value in sorted(self.options.items()))
+        options = "".join(f",{key}={_text(value)}" for key, value in sorted(self.options.items()))
         size = f"@{self.size}" if self.size else ""
         seed = f"~random{self.random_seed}" if self.random_seed is not None else ""
         return f"{self.base}{options}{size}{seed}"
@@ -102,7 +102,7 @@ class ParsedName:
 
 _NAME = re.compile(
     r"^(?:(?P<alias>[A-Za-z0-9._-]+)=)?(?P<base>[^,@~=]+(?:@(?!\d+(?:~|$))[^,@~=]+)?)(?P<options>(?:,[A-Za-z_]\w*=[^,@~]+)*)"
-    r"(?:@(?P<size>\d+))?(?:~random(?P<seed>\d+))?$"
+    r"(?:@(?P<size>[1-9]\d*))?(?:~random(?P<seed>\d+))?$"
 )
 
 
@@ -123,11 +123,17 @@ def parse_name(name: str) -> ParsedName:
 
 
 def _value(text: str) -> Any:
-    """'3' -> 3, 'true' -> True, '0.5' -> 0.5, else the text."""
+    """'3' -> 3, 'true' or 'True' -> True, '0.5' -> 0.5, else the text; `_text` is its inverse."""
     try:
-        return json.loads(text.lower() if text.lower() in ("true", "false") else text)
-    except json.JSONDecodeError:
+        value = json.loads(text.lower() if text.lower() in ("true", "false") else text)
+        json.dumps(value, allow_nan=False)
+    except ValueError:
         return text
+    return text if isinstance(value, str) else value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def with_name(spec: EncoderSpec, parsed: ParsedName) -> EncoderSpec:

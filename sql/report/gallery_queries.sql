@@ -1,8 +1,9 @@
 -- gallery_queries: queries that show the best, the middle and the worst cases, over different labels.
 --          value = share of the shown neighbors that are relevant; best a third of $n, then the worst, the middle the rest:
 --          nearest to the median
--- reads    queries(query_key, classes), hits(query_key, rank, is_relevant) of the shown ranks
--- returns  one row a query: (query_key, label, sort: best, middle or worst, value, found, correct)
+-- reads    queries(query_key, classes), hits(query_key, rank, is_relevant) of the shown ranks, manifest
+-- returns  one row a query: (query_key, label, sort: best, middle or worst, value, found, correct, image_id, uri, labels,
+--          modality, region)
 -- how      a query stands for the rarest of its classes; every class has its turn before one comes twice; ties by a hash
 --          of key and $seed, so the choice is neither ours nor the file order's
 -- edges    queries without a neighbor are left out; fewer queries than $n: all of them
@@ -32,6 +33,7 @@ WITH found AS (
     SELECT * EXCLUDE (away), 'middle' AS sort, row_number() OVER (PARTITION BY label ORDER BY away, tie) AS turn FROM left_over
     ORDER BY turn, away, tie LIMIT floor($n / 3.0)::BIGINT
 )
-SELECT query_key, label, sort, value, found, correct
-FROM (FROM best UNION ALL BY NAME FROM middle UNION ALL BY NAME FROM worst)
+SELECT c.query_key, c.label, c.sort, c.value, c.found, c.correct, m.image_id, m.uri, m.labels, m.modality, m.region
+FROM (FROM best UNION ALL BY NAME FROM middle UNION ALL BY NAME FROM worst) AS c
+JOIN manifest AS m ON m.image_key = c.query_key
 ORDER BY list_position(['best', 'middle', 'worst'], sort), value DESC, label, tie

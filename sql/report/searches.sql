@@ -4,12 +4,15 @@
 -- returns  runs with: question (1 is the one that most encoders were searched exactly for), turn (1 is the search that
 --          stands for its encoder in figures: exact before approximate)
 -- edges    questions that as many encoders answer: the one with more queries first
-WITH questions AS (
-    SELECT gallery, queries, exclude_same,
-           row_number() OVER (ORDER BY count(DISTINCT encoder) FILTER (WHERE NOT approximate) DESC, count(DISTINCT encoder) DESC,
-                                       max(queries_asked) DESC, exclude_same, gallery, queries) AS question
+WITH counted AS (
+    SELECT gallery, queries, exclude_same, count(DISTINCT encoder) AS encoders, max(queries_asked) AS most,
+           count(DISTINCT encoder) FILTER (WHERE NOT approximate) AS searched_exactly
     FROM runs
     GROUP BY ALL
+), questions AS (
+    SELECT gallery, queries, exclude_same,
+           row_number() OVER (ORDER BY searched_exactly DESC, encoders DESC, most DESC, exclude_same, gallery, queries) AS question
+    FROM counted
 )
 SELECT r.*, q.question,
        row_number() OVER (PARTITION BY q.question, r.encoder ORDER BY r.approximate, r.index <> 'exact', r.index) AS turn

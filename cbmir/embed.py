@@ -12,18 +12,14 @@ import time
 import uuid
 from dataclasses import replace
 
-import pyarrow as pa
-
 from cbmir.cluster import ray_session, resources
-from cbmir.embed.account import Account, account, remove_doubles
-from cbmir.embed.options import EmbedOptions
-from cbmir.embed.plan import Plan, begun_with, is_done, make_plan, prepare, resolve_all
-from cbmir.encoders.weights import require_available
+from cbmir.embedding.account import Account, account, remove_doubles
+from cbmir.embedding.addresses import staging, sweep
+from cbmir.embedding.options import EmbedOptions
+from cbmir.embedding.plan import Plan, begun_with, is_done, make_plan, prepare, resolve_all
+from cbmir.encoders.spec import EncoderSpec
 from cbmir.errors import TooManyFailures, UserError
-from cbmir.select import to_do
 from cbmir.store import Study, run_record
-
-TODO_ROWS = 20_000  # rows of one file of addresses
 
 
 def embed(study: Study, encoders: list[str], options: EmbedOptions, *, say=print) -> list[Account]:
@@ -37,9 +33,7 @@ def embed(study: Study, encoders: list[str], options: EmbedOptions, *, say=print
         raise UserError("no encoder named; expected --encoder NAME; see cbmir encoders")
     manifest = study.require("manifest")
     specs = resolve_all(encoders, options)
-    for spec in specs:
-        if spec.needs_weights and not spec.is_random:
-            require_available(spec)
+    _require_weights(specs)
     with contextlib.ExitStack() as stack:
         plans = _with_precision(study, [make_plan(spec) for spec in specs], options, stack)
         for plan in plans:
@@ -52,6 +46,16 @@ def embed(study: Study, encoders: list[str], options: EmbedOptions, *, say=print
         say(result.line())
     _refuse_many_failures(accounts, options.max_failures)
     return accounts
+
+
+def _require_weights(specs: list[EncoderSpec]) -> None:
+    """Refuse before Ray starts what cannot be loaded anyway."""
+    asking = [spec for spec in specs if spec.needs_weights and not spec.is_random]
+    if asking:
+        from cbmir.encoders.weights import require_available  # imports torch
+
+        for spec in asking:
+            require_available(spec)
 
 
 def _with_precision(study: Study, plans: list[Plan], options: EmbedOptions, stack: contextlib.ExitStack) -> list[Plan]:
@@ -82,45 +86,30 @@ def _device(options: EmbedOptions, stack: contextlib.ExitStack) -> str:
 
 def _run(study: Study, plans: list[Plan], manifest: dict, options: EmbedOptions, *, device: str) -> None:
     """Embed what is missing, then account for every row and write run.json."""
-    from cbmir.embed.pipeline import stream  # imports Ray
+    from cbmir.embedding.pipeline import stream  # imports Ray
 
     attempt = uuid.uuid4().hex
     began = time.monotonic()
+    sweep(study)
     for plan in plans:
         study.delete("embeddings", plan.directory, "run.json")
         _sweep(study, plan)
         started = plan.started(attempt=attempt, dtype=options.dtype)
         study.write_json(started, "embeddings", plan.directory, "started.json")
-    rows, files = _write_todo(study, plans, attempt)
     try:
-        if rows:
-            stream(study, plans, files, rows, options, attempt=attempt, device=device)
+        rows = stream(study, plans, options, attempt=attempt, device=device)
     finally:
-        study.delete(".staging", f"todo-{attempt}")
+        study.delete(*staging(attempt))
     for plan in plans:
         _finish(study, plan, manifest, options, rows=rows, seconds=time.monotonic() - began)
 
 
 def _sweep(study: Study, plan: Plan) -> None:
-    """Remove half-written files and address lists of killed runs."""
+    """Remove half-written files of killed runs."""
     for dataset in ("embeddings", "failures"):
         for path in study.files(dataset, plan.directory, suffix=""):
             if ".parquet.tmp-" in path or ".json.tmp-" in path:
                 study.fs.delete_file(path)
-    for name in study.names(".staging"):
-        if name.startswith("todo-"):
-            study.delete(".staging", name)
-
-
-def _write_todo(study: Study, plans: list[Plan], attempt: str) -> tuple[int, list[str]]:
-    """The addresses still to embed as Parquet files for Ray to read; never all in this process's memory."""
-    rows, files = 0, []
-    for i, batch in enumerate(to_do(study, [plan.spec.name for plan in plans], rows=TODO_ROWS)):
-        parts = (".staging", f"todo-{attempt}", f"part-{i:05d}.parquet")
-        study.write_table(pa.Table.from_batches([batch]), *parts)
-        rows += batch.num_rows
-        files.append(study.path(*parts))
-    return rows, files
 
 
 def _finish(study: Study, plan: Plan, manifest: dict, options: EmbedOptions, *, rows: int, seconds: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from cbmir.embed.options import EmbedOptions
+from cbmir.embedding.options import EmbedOptions
 from cbmir.encoders.build import build
 from cbmir.encoders.spec import EncoderSpec
 from cbmir.encoders.table import resolve

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from cbmir.embed.decode import as_pixels
+from cbmir.embedding.decode import as_pixels
 from cbmir.encoders.build import build
 from cbmir.encoders.spec import EncoderSpec
 from cbmir.images.geometry import Geometry

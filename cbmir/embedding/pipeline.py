@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import ray
 
 from cbmir.cluster import resources
-from cbmir.embed.actor import EncodeBlocks
-from cbmir.embed.decode import decode_block
-from cbmir.embed.options import EmbedOptions
-from cbmir.embed.plan import Plan
-from cbmir.embed.sink import EmbeddingSink
+from cbmir.embedding.actor import EncodeBlocks
+from cbmir.embedding.addresses import source, write_addresses
+from cbmir.embedding.decode import decode_block
+from cbmir.embedding.options import EmbedOptions
+from cbmir.embedding.plan import Plan
+from cbmir.embedding.sink import EmbeddingSink
 from cbmir.errors import UserError
 from cbmir.progress import Progress
 from cbmir.store import Study
@@ -20,13 +23,14 @@ from cbmir.store import Study
 BLOCK_BYTES = 32 << 20  # pixels in one block between decode and encode
 
 
-def stream(
-    study: Study, plans: list[Plan], files: list[str], rows: int, options: EmbedOptions, *, attempt: str, device: str
-) -> None:
-    """The Ray Data pipeline itself."""
+def stream(study: Study, plans: list[Plan], options: EmbedOptions, *, attempt: str, device: str) -> int:
+    """Embed what is missing -> how many rows that was."""
     geometries = list(dict.fromkeys(plan.spec.geometry for plan in plans))
     row_bytes = sum(g.size * g.size * g.channels for g in geometries)
     block_rows = max(1, min(options.batch_size, BLOCK_BYTES // row_bytes))
+    addresses = write_addresses(study, [plan.spec.name for plan in plans], attempt, least_rows=block_rows)
+    if addresses.rows == 0:
+        return 0
     shape = pool_shape(resources(), device, weight_bytes=sum(plan.weight_bytes for plan in plans))
     counter = _Counter.make()
     sink = EmbeddingSink(
@@ -34,7 +38,7 @@ def stream(
         [plan.spec.name for plan in plans],
         attempt=attempt,
         dtype=options.dtype,
-        rows_per_file=max(block_rows, min(4096, rows // 32)),
+        rows_per_file=max(block_rows, min(4096, addresses.rows // 32)),
     )
     constructor = {
         "specs": [plan.spec for plan in plans],
@@ -45,35 +49,48 @@ def stream(
         "batch_size": options.batch_size,
         "counter": counter,
     }
-    dataset = (
-        ray.data.read_parquet(
-            files, filesystem=study.fs, columns=["image_key", "uri", "need"], num_cpus=shape.task_cpus
+    with _block_size(block_rows * row_bytes):
+        dataset = (
+            ray.data.read_datasource(
+                source(addresses, study.fs), override_num_blocks=len(addresses.files), num_cpus=shape.task_cpus
+            )
+            .map_batches(
+                decode_block,
+                fn_kwargs={"geometries": geometries},
+                batch_size=block_rows,
+                batch_format="pyarrow",
+                num_cpus=shape.task_cpus,
+            )
+            .map_batches(
+                EncodeBlocks,
+                fn_constructor_kwargs=constructor,
+                batch_size=block_rows,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(size=shape.actors),
+                num_cpus=shape.actor_cpus,
+                num_gpus=1 if device == "cuda" else None,
+            )
         )
-        .repartition(target_num_rows_per_block=block_rows)
-        .map_batches(
-            decode_block,
-            fn_kwargs={"geometries": geometries},
-            batch_size=block_rows,
-            batch_format="pyarrow",
-            num_cpus=shape.task_cpus,
-        )
-        .map_batches(
-            EncodeBlocks,
-            fn_constructor_kwargs=constructor,
-            batch_size=block_rows,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=shape.actors),
-            num_cpus=shape.actor_cpus,
-            num_gpus=1 if device == "cuda" else None,
-        )
-    )
-    with Progress("embed", rows) as progress, _watching(counter, progress):
-        try:
-            dataset.write_datasink(sink, ray_remote_args={"num_cpus": shape.task_cpus})
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, UserError):
-                raise UserError(str(error.cause)) from error
-            raise
+        with Progress("embed", addresses.rows) as progress, _watching(counter, progress):
+            try:
+                dataset.write_datasink(sink, ray_remote_args={"num_cpus": shape.task_cpus})
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, UserError):
+                    raise UserError(str(error.cause)) from error
+                raise
+    return addresses.rows
+
+
+@contextlib.contextmanager
+def _block_size(target: int) -> Iterator[None]:
+    """Ray Data blocks of about `target` bytes: its default of 128 MiB would hold back the first results for minutes."""
+    context = ray.data.DataContext.get_current()
+    before = context.target_max_block_size
+    context.target_max_block_size = max(target, 1 << 20)
+    try:
+        yield
+    finally:
+        context.target_max_block_size = before
 
 
 @dataclass(frozen=True)

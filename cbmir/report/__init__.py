@@ -1,0 +1,44 @@
+"""Stage: metrics -> the report, one HTML file that opens without a network; and a leaderboard for the terminal.
+
+Every figure comes from a statement under sql/report/, asked over the study's datasets; Python and the templates only lay
+out rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cbmir.report.tables import leaderboard, leaderboard_text
+from cbmir.store import Study, run_record
+
+__all__ = ["leaderboard", "leaderboard_text", "query_page", "write_report"]
+
+FILE = "report.html"
+
+
+def write_report(study: Study, *, gallery_queries: int = 12, seed: int = 0) -> str:
+    """Render and publish report/report.html of a study that has metrics -> its path.
+
+    `gallery_queries` queries are shown with their neighbors; `seed` settles which, where several would do.
+    """
+    from cbmir.report.page import render, study_page
+    from cbmir.report.sources import Sources
+
+    sources = Sources(study)
+    context = study_page(sources, gallery_queries=gallery_queries, seed=seed)
+    inputs = {"manifest": sources.manifest_run["fingerprint"], "metrics": sources.metrics_run["fingerprint"]}
+    parameters = {"gallery_queries": gallery_queries, "seed": seed}
+    with study.publishing("report") as out:
+        study.write_bytes(render("report.html.j2", **context).encode(), *out.parts, FILE)
+        out.run = run_record("report", parameters=parameters, inputs=inputs, rows=len(context["board"]))
+    return study.path("report", FILE)
+
+
+def query_page(results: list[dict[str, Any]], *, title: str) -> str:
+    """HTML of the answers to single images: each result {image, uri, neighbors: [{rank, distance, image_id, labels,
+    modality, region, split, uri}]}, the query at left, its neighbors at right.
+    """
+    from cbmir.report.gallery import answers
+    from cbmir.report.page import render
+
+    return render("query.html.j2", title=title, answers=answers(results))

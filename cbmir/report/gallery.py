@@ -1,0 +1,103 @@
+"""Queries with the images they found, as pictures inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from typing import Any
+
+from cbmir.report.sources import Sources, bare
+from cbmir.sql_files import create
+from cbmir.store import path_name
+
+SHOWN = 8  # neighbors a query
+SIDE = 128  # pixels, long side of a thumbnail: a little more than it is shown at
+QUERY_SIDE = 320  # of the image that a person asks with
+QUALITY = 80
+
+
+def thumbnail(uri: str | None, *, side: int = SIDE) -> str | None:
+    """The image at `uri` as a data: address of a JPEG whose long side is at most `side`; None where it cannot be read."""
+    from PIL import Image
+
+    from cbmir.images.errors import ImageError
+    from cbmir.images.read import read_image
+
+    if not uri:
+        return None
+    try:
+        pixels = read_image(uri)
+    except ImageError:
+        return None
+    image = Image.fromarray(pixels)
+    if (pixels == pixels[..., :1]).all():
+        image = image.convert("L")
+    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def cases(sources: Sources, search: dict[str, Any], *, relevance: str, n: int, seed: int) -> list[dict[str, Any]]:
+    """Queries of one search with their first SHOWN neighbors, each right or wrong, and thumbnails of all."""
+    _stage(sources, search, relevance)
+    chosen = sources.table("chosen", "gallery_queries", n=n, seed=seed)
+    neighbors: dict[int, list[dict[str, Any]]] = {row["query_key"]: [] for row in chosen}
+    for row in sources.rows("gallery_neighbors"):
+        neighbors[row["query_key"]].append(row)
+    pictures: dict[str, str | None] = {}
+    found = []
+    for query in chosen:
+        shared = set(query["labels"])
+        rows = [_tile(row, pictures, shared=shared) for row in neighbors[query["query_key"]]]
+        found.append(_tile(query, pictures) | {"neighbors": rows})
+    return found
+
+
+def _stage(sources: Sources, search: dict[str, Any], relevance: str) -> None:
+    """Tables neighbors (the shown ranks), queries, gallery, hits: right and wrong are decided by sql/staging alone."""
+    study, connection = sources.study, sources.connection
+    parts = ("neighbors", path_name(search["encoder"]), path_name(search["index"]))
+    from cbmir.select import attach
+
+    attach(connection, "all_neighbors", study, study.files(*parts))
+    statements = {
+        "neighbors": f"SELECT * FROM all_neighbors WHERE rank <= {SHOWN}",
+        "query_keys": "SELECT DISTINCT query_key AS image_key FROM neighbors",
+        "gallery_keys": "SELECT DISTINCT neighbor_key AS image_key FROM neighbors",
+        "embedded": "SELECT image_key FROM query_keys UNION SELECT image_key FROM gallery_keys",
+    }
+    for table, text in statements.items():
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {text}")
+    for table in ("queries", "gallery", "hits"):
+        create(connection, table, "staging", table, relevance=relevance)
+
+
+def _tile(row: dict[str, Any], pictures: dict[str, str | None], *, shared: set[str] | None = None) -> dict[str, Any]:
+    uri = row["uri"]
+    if uri not in pictures:
+        pictures[uri] = thumbnail(uri)
+    return row | _words(row, shared) | {"picture": pictures[uri]}
+
+
+def _words(row: dict[str, Any], shared: set[str] | None) -> dict[str, Any]:
+    """image_id and labels as people read them: findings apart from modality and region; `shared` labels stand out."""
+    modality, region = row.get("modality") or "", row.get("region") or ""
+    prefix = f"{modality}/{region}/"
+    labels = row.get("labels") or []
+    findings = [{"text": t.removeprefix(prefix), "shared": shared is None or t in shared} for t in labels]
+    place = " · ".join(word for word in (modality, region) if word and word != "unknown")
+    return {"image_id": bare(str(row.get("image_id") or "")), "findings": findings, "place": place}
+
+
+def answers(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results of single queries -> what their page shows."""
+    pictures: dict[str, str | None] = {}
+    found = []
+    for result in results:
+        rows = [_tile({"uri": None, "distance": None} | row, pictures) for row in result["neighbors"]]
+        picture = thumbnail(result.get("uri"), side=QUERY_SIDE)
+        name = os.path.basename(str(result["image"]).rstrip("/")) or str(result["image"])
+        found.append({"name": name, "picture": picture, "neighbors": rows})
+    return found

@@ -1,0 +1,109 @@
+"""What the report's page shows, and the templates that show it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from cbmir.errors import UserError
+from cbmir.report.figures import curves, swatches
+from cbmir.report.gallery import SHOWN, cases
+from cbmir.report.provenance import datasets, definitions, questions, versions
+from cbmir.report.sources import Sources, bare
+from cbmir.report.tables import board, by_slice, labels, levels
+
+TEMPLATES = Path(__file__).parent / "templates"
+FAILURE_ROWS = 20
+
+
+def study_page(sources: Sources, *, gallery_queries: int, seed: int) -> dict[str, Any]:
+    """Everything that report.html.j2 names."""
+    rows = board(sources)
+    if not rows:
+        raise UserError(
+            "the metrics hold no figure: no query has a label, a region or a modality; expected a manifest that names at "
+            "least one of them; make one with: cbmir manifest"
+        )
+    main = [s for s in sources.searches if s["question"] == 1 and s["turn"] == 1]
+    order = list(dict.fromkeys(row["encoder"] for row in rows if row["question"] == 1))
+    shown = {s["encoder"]: s for s in main}
+    best = shown[order[0]]
+    judged = sources.rows("judged")[0]
+    relevance, k = judged["relevance"], judged["k"]
+    gallery = cases(sources, best, relevance=relevance, n=gallery_queries, seed=seed)
+    return {
+        "title": os.path.basename(sources.study.root.rstrip("/")),
+        "finished": sources.metrics_run["finished"],
+        "phantoms": "phantoms" in str(sources.manifest_run["parameters"].get("source")),
+        "collection": sources.rows("collection")[0],
+        "unscored": sources.unscored(),
+        "random": {row["encoder"] for row in rows if row["random_weights"]},
+        "board": rows,
+        "filled": {key for row in rows for key, value in row.items() if value is not None},
+        "best_row": next(r for r in rows if (r["encoder"], r["index"]) == (best["encoder"], best["index"])),
+        "main": best,
+        "order": order,
+        "shown": shown,
+        "judged": judged,
+        "panels": curves(sources.rows("curves", relevance=relevance), order),
+        "swatches": swatches(len(order)),
+        "levels": levels(sources),
+        "labels": labels(sources, order[0], k=k) if relevance == "label" else None,
+        "slices": _slices(sources, relevance=relevance, k=k),
+        "same_patient": sources.rows("same_patient")[0],
+        "gallery": gallery,
+        "gallery_asked": gallery_queries,
+        "seed": seed,
+        "shown_neighbors": SHOWN,
+        "failure_counts": _without_paths(sources.rows("failure_counts")),
+        "failure_rows": _without_paths(sources.rows("failure_rows", n=FAILURE_ROWS)),
+        "datasets": datasets(sources),
+        "definitions": definitions(sources),
+        "commands": questions(relevance=relevance, k=k),
+        "versions": versions(sources),
+    }
+
+
+def _slices(sources: Sources, *, relevance: str, k: int) -> dict[str, list[dict[str, Any]]]:
+    """The tables by slice; by dataset only where there are several."""
+    found = {name: by_slice(sources, name, relevance=relevance, k=k) for name in ("label", "region", "modality", "dataset")}
+    return found | ({"dataset": []} if len(found["dataset"]) < 2 else {})
+
+
+def _without_paths(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: bare(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows]
+
+
+def render(template: str, **context: Any) -> str:
+    """A template as HTML; everything that is not the template's own text is escaped."""
+    import jinja2
+
+    script = (TEMPLATES / "sort.js").read_text().strip()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"pct": percent, "count": count, "date": date}
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template(template).render(script=script, script_digest=digest, **context)
+
+
+def percent(share: float | None) -> str:
+    """0.6234 -> '62.3'; None -> '–'."""
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
+def count(number: int | None) -> str:
+    """1600000 -> '1,600,000'."""
+    return "–" if number is None else f"{number:,}"
+
+
+def date(moment: str) -> str:
+    """'2026-11-20T23:54:50Z' -> '2026-11-20 23:54 UTC'."""
+    return f"{moment[:10]} {moment[11:16]} UTC"

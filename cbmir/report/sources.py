@@ -1,0 +1,122 @@
+"""A study's datasets as views, and the statements of sql/report/ asked over them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pyarrow as pa
+
+from cbmir.errors import UserError
+from cbmir.select import attach, attach_manifest, connect
+from cbmir.sql_files import bind, create, read
+from cbmir.store import Study, path_name
+
+_RUNS = pa.schema(
+    [
+        ("encoder", pa.string()),
+        ("index", pa.string()),
+        ("approximate", pa.bool_()),
+        ("dim", pa.int64()),
+        ("random_weights", pa.bool_()),
+        ("gallery", pa.string()),
+        ("queries", pa.string()),
+        ("exclude_same", pa.string()),
+        ("k", pa.int64()),
+        ("queries_asked", pa.int64()),
+        ("not_embedded", pa.int64()),
+        ("gallery_embedded", pa.int64()),
+        ("gallery_not_embedded", pa.int64()),
+    ]
+)
+_PATH = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|(?<![\w.)/])/)(?:[^\s/'\"]+/)+")
+
+
+def bare(text: str) -> str:
+    """`text` without the folders of absolute paths and addresses: a report goes to people, not to machines.
+
+    "cannot open '/data/p1/a.png'" -> "cannot open '…/a.png'"
+    """
+    return _PATH.sub("…/", text)
+
+
+class Sources:
+    """Views manifest, metrics, failures; tables runs, searches; and the run.json of what was read."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.metrics_run = study.require("metrics")
+        self.manifest_run = study.require("manifest")
+        self.connection = connect()
+        attach_manifest(self.connection, study)
+        attach(self.connection, "metrics", study, study.files("metrics"))
+        self._attach_failures()
+        self.embeddings_runs: dict[str, dict[str, Any]] = {}
+        self.neighbors_runs: dict[tuple[str, str], dict[str, Any]] = {}
+        self._attach_searches()
+
+    def rows(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
+        """The rows of sql/report/<name>.sql."""
+        text = read("report", name)
+        return self.connection.sql(text, params=bind(text, parameters)).to_arrow_table().to_pylist()
+
+    def table(self, table: str, name: str, **parameters: Any) -> list[dict[str, Any]]:
+        """The same, kept as a table that other statements read."""
+        create(self.connection, table, "report", name, **parameters)
+        return self.connection.table(table).to_arrow_table().to_pylist()
+
+    def _attach_failures(self) -> None:
+        self.connection.execute(
+            "CREATE TEMP TABLE failures (encoder TEXT, image_key BIGINT, uri TEXT, stage TEXT, error TEXT)"
+        )
+        for encoder in self.study.names("failures"):
+            files = self.study.files("failures", f"encoder={path_name(encoder)}")
+            if files:
+                attach(self.connection, "failed_here", self.study, files)
+                self.connection.execute(
+                    "INSERT INTO failures SELECT $encoder, image_key, uri, stage, error FROM failed_here",
+                    {"encoder": encoder},
+                )
+
+    def _attach_searches(self) -> None:
+        pairs = "SELECT DISTINCT encoder, index FROM metrics WHERE metric = 'precision_at_k' ORDER BY ALL"
+        found = [self._run_row(*pair) for pair in self.connection.execute(pairs).fetchall()]
+        self.connection.register("runs", pa.Table.from_pylist(found, schema=_RUNS))
+        self.searches = self.table("searches", "searches")
+
+    def _run_row(self, encoder: str, index: str) -> dict[str, Any]:
+        """What the run.json of one search and of its embeddings say of it."""
+        run = self.study.require("neighbors", path_name(encoder), path_name(index))
+        if self.metrics_run["inputs"].get(f"{encoder} {index}") != run["fingerprint"]:
+            raise UserError(
+                f"the metrics are older than the neighbors of {encoder} by {index}; expected metrics of the search that is "
+                "there; make them with: cbmir evaluate"
+            )
+        embeddings = self.study.require("embeddings", f"encoder={path_name(encoder)}")
+        self.neighbors_runs[encoder, index], self.embeddings_runs[encoder] = run, embeddings
+        parameters = run["parameters"]
+        return {
+            "encoder": encoder,
+            "index": index,
+            "approximate": parameters["index"] != "exact",
+            "dim": embeddings["dim"],
+            "random_weights": embeddings.get("random_weights") is not None,
+            "gallery": parameters["gallery"],
+            "queries": parameters["queries"],
+            "exclude_same": ", ".join(parameters["exclude_same"]),
+            "k": parameters["k"],
+            "queries_asked": run["queries"] + run["queries_not_embedded"],
+            "not_embedded": run["queries_not_embedded"],
+            "gallery_embedded": run["gallery"],
+            "gallery_not_embedded": run["gallery_not_embedded"],
+        }
+
+    def unscored(self) -> list[str]:
+        """Searches that are finished but have no figures yet."""
+        found = []
+        for encoder in self.study.names("neighbors"):
+            for index in self.study.names("neighbors", path_name(encoder)):
+                scored = (encoder, index) in self.neighbors_runs
+                if not scored and self.study.run_of("neighbors", path_name(encoder), path_name(index)):
+                    found.append(f"{encoder} by {index}")
+        return found
