@@ -82,9 +82,10 @@ class IndexSearch:
         """One round for `rows`: fills their places in `found`, returns which of them found k."""
         self.graph.expansion_search = max(self.expansion, depth)
         matches = self.graph.search(np.ascontiguousarray(queries[rows]), depth)
-        near = np.atleast_2d(matches.keys).astype(np.int64)  # a lone query comes back 1-D
+        near = np.atleast_2d(matches.keys).astype(np.int64)
         distances = np.atleast_2d(matches.distances).astype(np.float32)
-        allowed = np.arange(near.shape[1])[None, :] < np.atleast_1d(matches.counts)[:, None]  # padded with key 0
+        counts = matches.counts if len(rows) > 1 else np.array([len(matches)])  # a lone query comes back 1-D, unpadded
+        allowed = np.arange(near.shape[1])[None, :] < counts[:, None]  # the rest is padded with key 0
         allowed &= self._is_allowed(keys[rows], near)
         distances = np.where(allowed, np.clip(distances, 0.0, 2.0), np.inf)
         near = np.where(allowed, near, NO_KEY)

@@ -364,6 +364,14 @@ def test_a_drawn_split_is_the_same_again_in_any_order_and_when_data_grows(table)
     assert all(first[split] <= grown[split] for split in first)
 
 
+def test_images_without_a_patient_are_drawn_by_themselves_and_the_others_stay_together(table):
+    lines = "".join(f"{i}.png,{'p' + str(i // 50) if i < 200 else ''}\n" for i in range(400))
+    found = manifest("csv", table("path,patient_id\n" + lines))
+    split = found["split"].to_pylist()
+    assert [len(set(split[i : i + 50])) for i in range(0, 200, 50)] == [1, 1, 1, 1]
+    assert len(set(split[200:])) == 3
+
+
 def test_a_drawn_split_changes_with_its_seed(table):
     assert drawn_split(table, range(400), seed=1) != drawn_split(table, range(400), seed=2)
 

@@ -131,6 +131,7 @@ def write_done(study: Study, encoder: str, part: str, *, embedded=(), failed=())
 
 def needs(study: Study, encoders: list[str], *, rows: int = 100) -> dict[int, int]:
     table = pa.Table.from_batches(to_do(study, encoders, rows=rows), NEED)
+    assert len(set(table["image_key"].to_pylist())) == table.num_rows  # no image twice
     return dict(zip(table["image_key"].to_pylist(), table["need"].to_pylist(), strict=True))
 
 
@@ -155,6 +156,7 @@ def test_an_image_written_twice_or_no_longer_in_the_manifest_changes_nothing(stu
     write_done(study, "a", "one", embedded=[10, 20, 77])
     write_done(study, "a", "again", embedded=[10, 20], failed=[10])
     assert needs(study, ["a"]) == {30: 1, 40: 1}
+    assert needs(study, ["a", "b"]) == {10: 0b10, 20: 0b10, 30: 0b11, 40: 0b11}
 
 
 def test_sixty_encoders_have_a_bit_each(study):

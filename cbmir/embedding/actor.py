@@ -56,12 +56,7 @@ class EncodeBlocks:
             return np.zeros((0, encoder.dim), np.float32)
         chosen = pixels if len(wanted) == len(pixels) else pixels[wanted]
         starts = range(0, len(chosen), self.batch_size)
-        return np.concatenate([encoder.encode(_writable(chosen[s : s + self.batch_size])) for s in starts])
-
-
-def _writable(pixels: np.ndarray) -> np.ndarray:
-    """torch warns of read-only memory, which is what Ray's object store gives."""
-    return pixels if pixels.flags.writeable else pixels.copy()
+        return np.concatenate([encoder.encode(chosen[s : s + self.batch_size]) for s in starts])
 
 
 def _as_lists(vectors: np.ndarray, rows: np.ndarray, count: int, dim: int) -> pa.FixedSizeListArray:

@@ -77,7 +77,8 @@ class TorchEncoder:
             torch.inference_mode(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"),
         ):
-            batch = torch.from_numpy(pixels).to(self.device, non_blocking=True)  # (n, size, size, 3) uint8
+            writable = pixels if pixels.flags.writeable else pixels.copy()  # Ray's shared memory is read-only
+            batch = torch.from_numpy(writable).to(self.device, non_blocking=True)  # (n, size, size, 3) uint8
             batch = batch.permute(0, 3, 1, 2).float().div_(255)  # (n, 3, size, size)
             vectors = self.module((batch - self.mean) / self.std)  # (n, dim)
         return vectors.float().cpu().numpy()

@@ -101,7 +101,7 @@ class ParsedName:
 
 
 _NAME = re.compile(
-    r"^(?:(?P<alias>[A-Za-z0-9._-]+)=)?(?P<base>[^,@~=]+(?:@(?!\d+(?:~|$))[^,@~=]+)?)(?P<options>(?:,[A-Za-z_]\w*=[^,@~]+)*)"
+    r"^(?:(?P<alias>[A-Za-z0-9._-]+)=)?(?P<base>[^,@~=]+(?:@(?!\d+(?:[~@,]|$))[^,@~=]+)?)(?P<options>(?:,[A-Za-z_]\w*=[^,@~]+)*)"
     r"(?:@(?P<size>[1-9]\d*))?(?:~random(?P<seed>\d+))?$"
 )
 

@@ -60,7 +60,7 @@ def _panel(lines: dict[str, list[dict[str, Any]]], *, top: float, salt: str) -> 
         axes = figure.add_subplot()
         depth = max(row["k"] for points in lines.values() for row in points)
         for place, points in enumerate(lines.values()):
-            marked = [i for i, row in enumerate(points) if row["k"] in _KS]
+            marked = [i for i, row in enumerate(points) if row["k"] in (*_KS, depth)]
             ks, values = [row["k"] for row in points], [100 * row["value"] for row in points]
             axes.plot(ks, values, markevery=marked, zorder=30 - place, **look(place))
         chance = next(points for points in lines.values() if points)
@@ -68,7 +68,7 @@ def _panel(lines: dict[str, list[dict[str, Any]]], *, top: float, salt: str) -> 
         axes.set_xscale("log")
         axes.set_xlim(0.93, max(depth, 2) * 1.08)
         axes.set_ylim(0, 100 * top)
-        axes.xaxis.set_major_locator(FixedLocator([k for k in _KS if k <= max(depth, 2)]))
+        axes.xaxis.set_major_locator(FixedLocator([*(k for k in _KS if k < depth / 1.2), depth]))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} %"))
@@ -81,7 +81,9 @@ def _panel(lines: dict[str, list[dict[str, Any]]], *, top: float, salt: str) -> 
 
 def swatches(encoders: int) -> list[str]:
     """A piece of every encoder's line for the legend, and last of chance's."""
-    return [_swatch(look(place), salt=f"swatch{place}") for place in range(encoders)] + [_swatch(_CHANCE, salt="chance")]
+    return [_swatch(look(place), salt=f"swatch{place}") for place in range(encoders)] + [
+        _swatch(_CHANCE, salt="chance")
+    ]
 
 
 def _swatch(style: dict[str, Any], *, salt: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,9 @@ def study_page(sources: Sources, *, gallery_queries: int, seed: int) -> dict[str
 
 def _slices(sources: Sources, *, relevance: str, k: int) -> dict[str, list[dict[str, Any]]]:
     """The tables by slice; by dataset only where there are several."""
-    found = {name: by_slice(sources, name, relevance=relevance, k=k) for name in ("label", "region", "modality", "dataset")}
+    found = {
+        name: by_slice(sources, name, relevance=relevance, k=k) for name in ("label", "region", "modality", "dataset")
+    }
     return found | ({"dataset": []} if len(found["dataset"]) < 2 else {})
 
 
@@ -89,7 +92,7 @@ def render(template: str, **context: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"pct": percent, "count": count, "date": date}
+    environment.filters |= {"pct": percent, "count": count, "date": date, "breaks": breaks}
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template(template).render(script=script, script_digest=digest, **context)
 
@@ -102,6 +105,13 @@ def percent(share: float | None) -> str:
 def count(number: int | None) -> str:
     """1600000 -> '1,600,000'."""
     return "–" if number is None else f"{number:,}"
+
+
+def breaks(name: str) -> str:
+    """'a:b_c' -> the same text as HTML that may break after ':', '_', '/' and '~'."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(piece) for piece in re.split(r"(?<=[:_/~])", name))
 
 
 def date(moment: str) -> str:

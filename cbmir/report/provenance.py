@@ -95,7 +95,12 @@ def questions(*, relevance: str, k: int) -> list[dict[str, str]]:
 def versions(sources: Sources) -> list[tuple[str, str]]:
     """Package -> version, or versions where the stages ran with different ones."""
     found: dict[str, set[str]] = {}
-    runs = [sources.manifest_run, *sources.embeddings_runs.values(), *sources.neighbors_runs.values(), sources.metrics_run]
+    runs = [
+        sources.manifest_run,
+        *sources.embeddings_runs.values(),
+        *sources.neighbors_runs.values(),
+        sources.metrics_run,
+    ]
     for run in runs:
         for package, version in (run.get("versions") or {}).items():
             if version:

@@ -29,7 +29,7 @@ _TEXT = (  # group, heading, key, in percent
     ("label, macro", "chance", "chance_macro", True),
     ("anatomy, P@1", "region", "region_p1", True),
     ("anatomy, P@1", "modality", "modality_p1", True),
-    ("ANN", "recall", "ann_recall", True),
+    ("ANN", "recall@{}", "ann_recall", True),
     ("images", "gallery", "gallery_size", False),
     ("images", "queries", "n_queries", False),
     ("images", "failed", "n_failed", False),
@@ -62,16 +62,23 @@ def asks(search: dict[str, Any]) -> dict[str, str]:
 def leaderboard_text(rows: list[dict[str, Any]]) -> str:
     """The leaderboard as an aligned table, shares in percent; columns without any figure are left out."""
     columns = [column for column in _TEXT if any(row[column[2]] is not None for row in rows)]
+    depth = max((row["ann_recall_k"] or 0 for row in rows), default=0)
     cells = [[_cell(row, key, in_percent) for _, _, key, in_percent in columns] for row in rows]
-    widths = [max(len(column[1]), *(len(line[i]) for line in cells)) for i, column in enumerate(columns)]
-    lines = [_groups([column[0] for column in columns], widths), _line([column[1] for column in columns], widths)]
+    widths = [max(len(column[1].format(depth)), *(len(line[i]) for line in cells)) for i, column in enumerate(columns)]
+    lines = [
+        _groups([column[0] for column in columns], widths),
+        _line([column[1].format(depth) for column in columns], widths),
+    ]
     before = None
     for row, texts in zip(rows, cells, strict=True):
         if row["letter"] != before:
             lines += ["", _question(row)]
             before = row["letter"]
         lines.append(_line(texts, widths))
-    lines += ["", "P@k and recall in percent; chance: P@1 of a gallery in random order; failed: queries that were not embedded."]
+    lines += [
+        "",
+        "P@k and recall in percent; chance: P@1 of a gallery in random order; failed: queries that were not embedded.",
+    ]
     if any(row["random_weights"] for row in rows):
         lines.append("* random weights: an untrained encoder, a control")
     return "\n".join(lines) + "\n"

@@ -16,7 +16,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
         const value = (row) => {
           const cell = row.cells[column];
           const text = cell.dataset.v ?? cell.textContent.trim();
-          return { text, number: text === "" || text === "–" ? -Infinity : Number(text.replaceAll(",", "")) };
+          return { text, number: text === "" || text === "–" ? -Infinity : Number(text.replace(/[,†\s]/g, "").replace("−", "-")) };
         };
         rows.sort((a, b) => {
           const x = value(a), y = value(b);

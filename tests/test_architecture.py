@@ -1,0 +1,139 @@
+"""The import rules of ARCHITECTURE.md, held; and that importing starts nothing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "cbmir"
+FILES = sorted(PACKAGE.rglob("*.py"))
+ENGINES = ("ray", "torch", "timm", "open_clip", "duckdb", "usearch", "pydicom", "matplotlib", "rich", "sklearn", "huggingface_hub")
+
+# part of the package -> what it may import of cbmir (prefixes); parts that are not listed here compose stages
+MAY_IMPORT = {
+    "errors": (),
+    "schemas": (),
+    "store": ("schemas",),
+    "select": ("errors", "store", "schemas"),
+    "progress": (),
+    "cluster": ("errors",),
+    "sql_files": ("errors",),
+    "exact": (),
+    "phantoms": ("phantoms", "errors"),
+    "images": ("images",),
+    "encoders": ("encoders", "images.geometry", "errors"),
+    "datasets": ("datasets", "errors", "schemas", "store", "images"),
+    "vectors": ("errors", "store", "schemas"),
+    "searchers": ("errors", "exact", "vectors"),
+    "embedding": ("embedding", "cluster", "encoders", "images", "errors", "progress", "schemas", "select", "store"),
+    "embed": ("embedding", "cluster", "encoders", "errors", "store"),
+    "index": ("errors", "progress", "select", "store", "vectors"),
+    "search": ("errors", "exact", "index", "progress", "schemas", "searchers", "select", "store", "vectors"),
+    "evaluate": ("errors", "schemas", "search", "select", "sql_files", "store"),
+    "report": ("report", "errors", "images", "schemas", "select", "sql_files", "store"),
+    "session": ("errors", "select", "store"),
+}
+# an engine may be imported only there
+ENGINE_LIVES_IN = {
+    "ray": ("cluster", "embedding"),
+    "torch": ("encoders", "exact", "searchers", "embedding.actor", "doctor"),
+    "timm": ("encoders",),
+    "open_clip": ("encoders",),
+    "usearch": ("index",),
+    "pydicom": ("images", "phantoms"),
+    "matplotlib": ("report",),
+    "rich": ("progress",),
+}
+
+
+def name_of(file: Path) -> str:
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(file: Path) -> list[str]:
+    """Absolute names that a file imports, anywhere in it."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found += [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "cbmir" else [node.module]
+    return found
+
+
+def fits(name: str, prefixes: tuple[str, ...]) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_imports_keep_the_rules(file):
+    name = name_of(file)
+    for imported in imports(file):
+        if imported.startswith("cbmir."):
+            target = imported.removeprefix("cbmir.")
+            part = name.split(".")[0]
+            if part in MAY_IMPORT:
+                assert fits(target, MAY_IMPORT[part]), f"{name} imports {target}; allowed: {MAY_IMPORT[part]}"
+            assert target.split(".")[0] not in ("cli", "flags") or name in ("cli", "flags", "__main__"), f"{name} imports {target}"
+        engine = imported.split(".")[0]
+        if engine in ENGINE_LIVES_IN:
+            assert fits(name, ENGINE_LIVES_IN[engine]), f"{name} imports {engine}, which lives in {ENGINE_LIVES_IN[engine]}"
+
+
+def test_every_part_is_known_to_the_rules():
+    composing = {"", "__main__", "cli", "flags", "run", "query", "doctor"}
+    parts = {name_of(file).split(".")[0] for file in FILES}
+    assert parts == composing | set(MAY_IMPORT)
+
+
+def test_jobs_hold_no_logic():
+    from cbmir.flags import COMMANDS
+
+    jobs = sorted((ROOT / "jobs").glob("*.py"))
+    assert {job.stem for job in jobs} == set(COMMANDS)
+    for job in jobs:
+        tree = ast.parse(job.read_text())
+        assert {n for n in imports(job)} == {"sys", "cbmir.cli"}
+        assert not [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.For, ast.While))]
+        assert f'main(["{job.stem}", *sys.argv[1:]])' in job.read_text()
+
+
+def test_no_module_is_called_utils_and_none_is_too_long():
+    assert not [f for f in FILES if "util" in f.stem]
+    long = {name_of(f): n for f in FILES if (n := len(f.read_text().splitlines())) > 320}
+    assert not long or set(long) == {"flags"}, f"asking to be two: {long}"  # flags is a table
+
+
+def test_importing_any_module_starts_nothing():
+    """One fresh interpreter imports everything; no Ray, no thread, no socket, no CUDA."""
+    modules = [f"cbmir.{name_of(f)}".rstrip(".") for f in FILES if f.stem != "__main__"]
+    code = f"""
+import socket, sys, threading, importlib
+def refuse(*a, **k): raise AssertionError("network at import")
+socket.create_connection = refuse
+socket.getaddrinfo = refuse
+before = threading.active_count()
+for name in {modules!r}:
+    importlib.import_module(name)
+import torch
+assert not torch.cuda.is_initialized()
+if "ray" in sys.modules:
+    import ray
+    assert not ray.is_initialized()
+assert threading.active_count() == before, threading.enumerate()
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("module", ["cli", "flags", "embedding.decode", "images.read", "schemas", "store", "select"])
+def test_light_modules_stay_light(module):
+    """Decode tasks and --help must not wait for torch."""
+    code = f"import sys, cbmir.{module}; print([m for m in ('torch', 'ray', 'timm', 'matplotlib') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,114 @@
+"""Exact search against independent implementations, and against every way to cut a gallery."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.neighbors import NearestNeighbors
+
+from cbmir.exact import NO_KEY, Block, RunningTopK, cosine_distances
+
+
+def search(queries: Block, gallery: Block, *, k: int, cuts: list[int] | None = None):
+    running = RunningTopK(queries, k=k)
+    edges = [0, *sorted(cuts or []), len(gallery.keys)]
+    for start, stop in zip(edges, edges[1:], strict=False):
+        running.add(Block(gallery.keys[start:stop], gallery.vectors[start:stop], gallery.codes[start:stop]))
+    return running.result()
+
+
+def drawn(rng: np.random.Generator, n: int, dim: int, *, first_key: int = 1) -> Block:
+    return Block(np.arange(first_key, first_key + n), rng.standard_normal((n, dim)).astype(np.float32))
+
+
+def test_same_neighbors_and_distances_as_scikit_learn():
+    rng = np.random.default_rng(0)
+    gallery, queries = drawn(rng, 500, 24), drawn(rng, 40, 24, first_key=10_000)
+    keys, distances, counts = search(queries, gallery, k=7)
+    oracle = NearestNeighbors(n_neighbors=7, metric="cosine", algorithm="brute").fit(gallery.vectors.astype(np.float64))
+    expected_distances, expected_rows = oracle.kneighbors(queries.vectors.astype(np.float64))
+    np.testing.assert_array_equal(keys, gallery.keys[expected_rows])
+    np.testing.assert_allclose(distances, expected_distances, atol=1e-6)
+    assert counts.tolist() == [7] * 40
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_result_does_not_depend_on_how_the_gallery_is_cut_or_ordered(data):
+    """Small integers make exact ties, copies and zero vectors common: the hard case for a merge."""
+    dim = data.draw(st.integers(1, 4))
+    n = data.draw(st.integers(1, 30))
+    row = st.lists(st.integers(-2, 2), min_size=dim, max_size=dim)
+    vectors = np.array(data.draw(st.lists(row, min_size=n, max_size=n)), np.float32).reshape(n, dim)
+    queries = Block(np.arange(100, 103), np.array(data.draw(st.lists(row, min_size=3, max_size=3)), np.float32).reshape(3, dim))
+    gallery = Block(np.arange(1, n + 1), vectors)
+    k = data.draw(st.integers(1, 12))
+    whole = search(queries, gallery, k=k)
+    cuts = data.draw(st.lists(st.integers(0, n), max_size=4))
+    order = np.array(data.draw(st.permutations(range(n))))
+    cut = search(queries, Block(gallery.keys[order], vectors[order]), k=k, cuts=cuts)
+    for a, b in zip(whole, cut, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 20))
+def test_equals_a_plain_sort_by_distance_then_key(seed, k):
+    rng = np.random.default_rng(seed)
+    gallery = Block(np.arange(1, 41), rng.integers(-2, 3, (40, 3)).astype(np.float32))
+    queries = Block(np.array([1000]), rng.integers(-2, 3, (1, 3)).astype(np.float32))
+    keys, distances, _ = search(queries, gallery, k=k, cuts=[13, 27])
+    all_distances = cosine_distances(queries, gallery, np.zeros(40, int), np.arange(40))
+    order = np.lexsort((gallery.keys, all_distances))[:k]
+    np.testing.assert_array_equal(keys[0], gallery.keys[order])
+    np.testing.assert_array_equal(distances[0], all_distances[order])
+
+
+def test_near_ties_below_float32_product_precision_are_ordered_by_true_distance():
+    """Vectors that differ by one part in 10^6: a float32 matrix product cannot order them, the second pass must."""
+    rng = np.random.default_rng(1)
+    base = rng.standard_normal(256)
+    steps = rng.permutation(np.arange(200))
+    vectors = np.stack([base + 1e-6 * step * np.roll(base, 1) for step in steps]).astype(np.float32)
+    gallery, queries = Block(np.arange(1, 201), vectors), Block(np.array([999]), base.astype(np.float32)[None])
+    keys, _, _ = search(queries, gallery, k=10, cuts=[50, 120])
+    v, q = vectors.astype(np.float64), queries.vectors[0].astype(np.float64)
+    cosine = v @ q / np.linalg.norm(v, axis=1) / np.linalg.norm(q)
+    true = np.clip(1 - cosine, 0, 2).astype(np.float32)
+    np.testing.assert_array_equal(keys[0], gallery.keys[np.lexsort((gallery.keys, true))[:10]])
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_large_and_small_norms_do_not_matter(scale):
+    rng = np.random.default_rng(2)
+    gallery, queries = drawn(rng, 60, 8), drawn(rng, 5, 8, first_key=500)
+    plain = search(queries, gallery, k=9)[0]
+    scaled = search(Block(queries.keys, queries.vectors * np.float32(scale)), gallery, k=9)[0]
+    np.testing.assert_array_equal(plain, scaled)
+
+
+def test_a_query_never_finds_itself_but_finds_its_copy():
+    vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
+    gallery = Block(np.array([5, 6, 7]), vectors)
+    keys, distances, counts = search(Block(np.array([5]), vectors[:1]), gallery, k=3)
+    assert keys[0, :2].tolist() == [6, 7]
+    assert distances[0, :2].tolist() == [0.0, 1.0]
+    assert counts[0] == 2
+    assert keys[0, 2] == NO_KEY
+
+
+def test_codes_exclude_pairs_and_minus_one_excludes_nothing():
+    vectors = np.eye(4, dtype=np.float32)
+    codes = np.array([[1], [1], [2], [-1]])
+    gallery = Block(np.arange(1, 5), vectors, codes)
+    queries = Block(np.array([50, 51]), vectors[:2], np.array([[1], [-1]]))
+    keys, _, counts = search(queries, gallery, k=4, cuts=[2])
+    assert set(keys[0, : counts[0]]) == {3, 4}
+    assert set(keys[1, : counts[1]]) == {1, 2, 3, 4}
+
+
+def test_a_zero_vector_is_at_distance_one_from_everything():
+    gallery = Block(np.array([1, 2]), np.array([[0, 0], [1, 0]], np.float32))
+    keys, distances, _ = search(Block(np.array([9]), np.zeros((1, 2), np.float32)), gallery, k=2)
+    assert distances[0].tolist() == [1.0, 1.0]
+    assert keys[0].tolist() == [1, 2]
