@@ -538,6 +538,8 @@ def test_vectors_do_not_depend_on_the_batch_and_pixels_stay_as_they_are(name):
     np.testing.assert_array_equal(pixels, before)
     parts = np.concatenate([encoder.encode(pixels[:1].copy()), encoder.encode(pixels[1:].copy())])
     np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5)
+    pixels.flags.writeable = False  # as shared memory is
+    np.testing.assert_array_equal(encoder.encode(pixels), whole)
 
 
 def test_bfloat16_is_near_float32_and_another_encoder():

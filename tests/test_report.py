@@ -51,49 +51,44 @@ def make_manifest(
     return table
 
 
-def add_encoder(
-XX) -> None:
-    """Random vectors, and neighbors in random order that no image without a vector is among; `failed`: rows, by number."""
-    keys = np.asarray(manifest["image_key"])
+def add_encoder(study: Study, manifest: pa.Table, name: str, *, indexes=("exact",), failed=(), **options) -> None:
+    """Vectors for all images but `failed` (row numbers), and searches of them."""
+    keys, uris = np.asarray(manifest["image_key"]), manifest["uri"].to_pylist()
     fine = np.setdiff1d(np.arange(len(keys)), failed)
     random = 0 if "random" in name else None
-    record = run_record("embed", parameters={"encoder": name}, inputs={}, rows=len(fine), dim=4, random_weights=random)
     with study.publishing("embeddings", f"encoder={path_name(name)}") as out:
-        vectors = pa.array(np.ones((len(fine), 4), np.float32).tolist(), pa.list_(pa.field("element", pa.float32()), 4))
+        vectors = pa.array(np.ones((len(fine), 4), np.float32).tolist(), embeddings(4).field("embedding").type)
         table = pa.table([pa.array(keys[fine]), vectors], schema=embeddings(4))
         study.write_table(table, *out.parts, "part.parquet")
-        out.run = record
-    uris = manifest["uri"].to_pylist()
-    lost = [
-        {"image_key": keys[i], "uri": uris[i], "stage": "decode", "error": f"cannot open {uris[i]} <b>"} for i in failed
-    ]
+        out.run = run_record("embed", parameters={}, inputs={}, rows=len(fine), dim=4, random_weights=random)
+    lost = [{"image_key": keys[i], "uri": uris[i], "stage": "decode"} for i in failed]
     if lost:
-        study.write_table(pa.Table.from_pylist(lost), "failures", f"encoder={path_name(name)}", "part.parquet")
-    test = np.asarray(manifest["split"]) == "test"
-    queries, gallery = keys[[i for i in fine if test[i]]], keys[[i for i in fine if not test[i]]]
-    for number, index in enumerate(indexes):
-        rng = np.random.default_rng(seed * 100 + number)
-        found = np.concatenate([rng.permutation(gallery)[:k] for _ in queries])
-        n = len(queries)
-        columns = [np.repeat(queries, k), found, np.tile(np.arange(1, k + 1), n), np.tile(np.linspace(0.01, 0.9, k), n)]
-        arrays = [pa.array(c).cast(f.type, safe=False) for c, f in zip(columns, NEIGHBORS, strict=True)]
-        parameters = {
-            "k": k,
-            "gallery": "split = 'train'",
-            "queries": "split = 'test'",
-            "exclude_same": [],
-            "index": index,
-        }
-        inputs = {
-            "embeddings": record["fingerprint"],
-            "manifest": study.require("manifest")["fingerprint"],
-            "seed": str(seed),
-        }
-        with study.publishing("neighbors", path_name(name), path_name(index)) as out:
-            out.write_table(pa.table(arrays, schema=NEIGHBORS), "part.parquet", "neighbors")
-            counts = {"queries": n, "queries_not_embedded": int(test.sum()) - n}
-            counts |= {"gallery": len(gallery), "gallery_not_embedded": int((~test).sum()) - len(gallery)}
-            out.run = run_record("search", parameters=parameters, inputs=inputs, rows=len(found), **counts)
+        rows = [row | {"error": f"cannot open {row['uri']} <b>"} for row in lost]
+        study.write_table(pa.Table.from_pylist(rows), "failures", f"encoder={path_name(name)}", "part.parquet")
+    for index in indexes:
+        add_search(study, manifest.take(fine), name, index, failed=failed, **options)
+
+
+def add_search(
+    study: Study, embedded: pa.Table, encoder: str, index: str, *, k=10, seed=0, failed=(), saved_as=None, gallery=None
+) -> None:
+    """Neighbors in random order, drawn by `seed`; of the `failed` rows every third is a query."""
+    keys, test = np.asarray(embedded["image_key"]), np.asarray(embedded["split"]) == "test"
+    queries, n = keys[test], int(test.sum())
+    rng = np.random.default_rng([seed, len(index)])
+    found = np.concatenate([rng.permutation(keys[~test])[:k] for _ in queries])
+    columns = [np.repeat(queries, k), found, np.tile(np.arange(1, k + 1), n), np.tile(np.linspace(0.01, 0.9, k), n)]
+    arrays = [pa.array(c).cast(f.type, safe=False) for c, f in zip(columns, NEIGHBORS, strict=True)]
+    parameters = {"k": k, "gallery": gallery or "split = 'train'", "queries": "split = 'test'"}
+    parameters |= {"exclude_same": [], "index": index}
+    vectors = study.require("embeddings", f"encoder={path_name(encoder)}")["fingerprint"]
+    inputs = {"embeddings": vectors, "manifest": study.require("manifest")["fingerprint"], "seed": str(seed)}
+    lost = sum(i % 3 == 0 for i in failed)
+    counts = {"queries": n, "queries_not_embedded": lost}
+    counts |= {"gallery": len(keys) - n, "gallery_not_embedded": len(failed) - lost}
+    with study.publishing("neighbors", path_name(encoder), path_name(saved_as or index)) as out:
+        out.write_table(pa.table(arrays, schema=NEIGHBORS), "part.parquet", "neighbors")
+        out.run = run_record("search", parameters=parameters, inputs=inputs, rows=len(found), **counts)
 
 
 def make_study(tmp_path: Path, *, labels=None, encoders=("plain",), **options) -> Study:
@@ -409,14 +404,15 @@ def test_a_study_that_says_nothing_of_its_images_is_refused(tmp_path):
 def test_other_questions_stand_apart_and_searches_without_figures_are_named(tmp_path):
     study = make_study(tmp_path)
     manifest = study.dataset("manifest").to_table()
-    add_encoder(study, manifest, "plain", seed=3, name="chest", gallery="split = 'train' AND region <> 'none'")
+    predicate = "split = 'train' AND region <> 'none'"
+    add_search(study, manifest, "plain", "exact", saved_as="chest", gallery=predicate)
     evaluate(study)
     add_encoder(study, manifest, "late")
     html = Path(write_report(study, gallery_queries=1)).read_text()
     assert "late by exact" in html
     assert "late" not in str(Page(html).tables["leaderboard-table"])
     assert [(row["letter"], row["index"]) for row in leaderboard(study)] == [("A", "exact"), ("B", "chest")]
-    assert "gallery split = 'train' AND region <> 'none'" in Page(html).tables["leaderboard-table"][4][0]
+    assert f"gallery {predicate}" in Page(html).tables["leaderboard-table"][4][0]
 
 
 def test_query_page(tmp_path):

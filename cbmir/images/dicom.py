@@ -78,9 +78,7 @@ def _windowed(values: np.ndarray, dataset) -> np.ndarray | None:
     if dataset.get("VOILUTSequence"):
         descriptor = dataset.VOILUTSequence[0].LUTDescriptor
         dark, bright = 0.0, 2.0 ** int(descriptor[2]) - 1
-        descriptor[2] = (
-            16  # pydicom counts entries in the type of their values: with 8 bits, entry 256 would be 0 again
-        )
+        descriptor[2] = 16  # pydicom indexes in the type of the entries: with 8 bits, entry 256 would be 0 again
     elif dataset.get("WindowWidth") is None or dataset.get("WindowCenter") is None:
         return None
     else:

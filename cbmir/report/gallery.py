@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from cbmir.report.sources import Sources, bare
+from cbmir.select import attach
 from cbmir.sql_files import create
 from cbmir.store import path_name
 
@@ -59,8 +60,6 @@ def _stage(sources: Sources, search: dict[str, Any], relevance: str) -> None:
     """Tables neighbors (the shown ranks), queries, gallery, hits: right and wrong are decided by sql/staging alone."""
     study, connection = sources.study, sources.connection
     parts = ("neighbors", path_name(search["encoder"]), path_name(search["index"]))
-    from cbmir.select import attach
-
     attach(connection, "all_neighbors", study, study.files(*parts))
     statements = {
         "neighbors": f"SELECT * FROM all_neighbors WHERE rank <= {SHOWN}",
