@@ -443,6 +443,8 @@ def test_query_page(tmp_path):
     assert str(tmp_path) not in html
     assert parsed.tags.count("script") == 1
     assert [a for a in parsed.addresses if not a.startswith("data:")] == []
+    failed = {"image": "x.png", "uri": None, "neighbors": [], "error": "decode: cannot open /data/p1/x.png <b>"}
+    assert "decode: cannot open …/x.png &lt;b&gt;" in query_page([failed], title="x")
     assert "No neighbor was found" in query_page([{"image": "x.png", "uri": None, "neighbors": []}], title="x")
 
 

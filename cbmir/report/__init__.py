@@ -36,7 +36,7 @@ def write_report(study: Study, *, gallery_queries: int = 12, seed: int = 0) -> s
 
 def query_page(results: list[dict[str, Any]], *, title: str) -> str:
     """HTML of the answers to single images: each result {image, uri, neighbors: [{rank, distance, image_id, labels,
-    modality, region, split, uri}]}, the query at left, its neighbors at right.
+    modality, region, split, uri}], error?}, the query at left, its neighbors at right.
     """
     from cbmir.report.gallery import answers
     from cbmir.report.page import render

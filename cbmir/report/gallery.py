@@ -98,5 +98,6 @@ def answers(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         rows = [_tile({"uri": None, "distance": None} | row, pictures) for row in result["neighbors"]]
         picture = thumbnail(result.get("uri"), side=QUERY_SIDE)
         name = os.path.basename(str(result["image"]).rstrip("/")) or str(result["image"])
-        found.append({"name": name, "picture": picture, "neighbors": rows})
+        error = bare(result.get("error") or "")
+        found.append({"name": name, "picture": picture, "neighbors": rows, "error": error})
     return found

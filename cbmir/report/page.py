@@ -42,7 +42,7 @@ def study_page(sources: Sources, *, gallery_queries: int, seed: int) -> dict[str
         "phantoms": "phantoms" in str(sources.manifest_run["parameters"].get("source")),
         "collection": sources.rows("collection")[0],
         "unscored": sources.unscored(),
-        "random": {row["encoder"] for row in rows if row["random_weights"]},
+        "random": sources.random_encoders(),
         "board": rows,
         "filled": {key for row in rows for key, value in row.items() if value is not None},
         "best_row": next(r for r in rows if (r["encoder"], r["index"]) == (best["encoder"], best["index"])),

@@ -111,6 +111,11 @@ class Sources:
             "gallery_not_embedded": run["gallery_not_embedded"],
         }
 
+    def random_encoders(self) -> set[str]:
+        """Encoders whose weights were never trained, searched or not."""
+        runs = {e: self.study.run_of("embeddings", f"encoder={path_name(e)}") for e in self.study.names("embeddings")}
+        return {encoder for encoder, run in runs.items() if run and run.get("random_weights") is not None}
+
     def unscored(self) -> list[str]:
         """Searches that are finished but have no figures yet."""
         found = []
