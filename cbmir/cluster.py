@@ -26,11 +26,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         yield
         return
     where = address or os.environ.get("RAY_ADDRESS") or "local"
-    local = {}
-    if where == "local":
-        local = {"include_dashboard": False}
-        # its control store dies with us: Ray's agents need not wait a minute for it to come back
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
+    local = {"include_dashboard": False} if where == "local" else {}
     try:
         with _silent_backend():
             ray.init(address=where, logging_level=logging.ERROR, log_to_driver=False, **local)

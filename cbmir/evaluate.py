@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,8 +35,7 @@ class Searched:
 
     def asks_the_same_as(self, other: Searched) -> bool:
         """Whether both compare the same queries with the same gallery under the same exclusions."""
-        mine, theirs = self.run["parameters"], other.run["parameters"]
-        return all(mine[key] == theirs[key] for key in ("gallery", "queries", "exclude_same"))
+        return self.run["compared"] == other.run["compared"]
 
 
 def evaluate(study: Study, *, ks: Sequence[int] | None = None, say=print) -> dict[str, Any]:
@@ -113,17 +113,19 @@ def score(
         "CREATE TEMP TABLE per_query (query_key BIGINT, metric TEXT, relevance TEXT, k INTEGER, value DOUBLE, chance DOUBLE)"
     )
     figures = []
+    compared = [name for name in names("metrics") if "exact_neighbors" in read("metrics", name)]
+    judged = [name for name in names("metrics") if name not in compared]
     depth = searched.run["parameters"]["k"]
     for relevance in LEVELS:
         stage(connection, relevance)
-        for k in ks:
-            figures += _measure(connection, "precision_at_k", relevance, k)
+        for metric, k in itertools.product(judged, ks):
+            figures += _measure(connection, metric, relevance, k)
         figures += _curve(connection, relevance, depth, ks)
     if exact is not None:
         attach(connection, "exact_neighbors", study, study.files(*exact.parts))
         stage_all(connection)
-        for k in (k for k in ks if k <= exact.run["parameters"]["k"]):
-            figures += _measure(connection, "ann_recall", "", k)
+        for metric, k in itertools.product(compared, [k for k in ks if k <= exact.run["parameters"]["k"]]):
+            figures += _measure(connection, metric, "", k)
     elif searched.run["parameters"]["index"] != EXACT:
         say(
             f"{searched.encoder} {searched.index}: no ANN recall, because there is no exact search of the same gallery and "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from cbmir.progress import Progress
 from cbmir.schemas import NEIGHBORS
 from cbmir.searchers import ExactSearch, IndexSearch
 from cbmir.select import attach_manifest, connect, keys_where
-from cbmir.store import Study, path_name, run_record
+from cbmir.store import Study, fingerprint, path_name, run_record
 from cbmir.vectors import Vectors, find_encoder
 
 EXACT = "exact"
@@ -24,6 +25,7 @@ TRAIN = "split = 'train'"
 DEPTH = 100
 MOST_NEIGHBORS = 10_000  # ranks are int16
 ROWS_PER_FILE = 1_000_000  # neighbors
+_DATASETS_OWN = ("patient_id", "study_id", "volume_id")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class Roles:
     queries: np.ndarray  # ascending keys that have a vector
     gallery_asked: int
     queries_asked: int
+
+    def digest(self) -> str:
+        """The same for the same images in the same roles, however the predicates were written."""
+        return hashlib.sha256(self.gallery.tobytes() + b"/" + self.queries.tobytes()).hexdigest()
 
 
 def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tuple[dict[str, Any], bool]:
@@ -92,6 +98,7 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
         rows = _write(out, searcher, vectors, roles.queries, progress)
         out.run = draft | {
             "rows": rows,
+            "compared": fingerprint(roles.digest(), sorted(options.exclude_same)),
             "queries": len(roles.queries),
             "queries_not_embedded": roles.queries_asked - len(roles.queries),
             "gallery": len(roles.gallery),
@@ -142,7 +149,8 @@ def _roles(study: Study, vectors: Vectors, gallery: str, queries: str, built: di
 def exclusion_codes(study: Study, columns: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Ascending manifest keys (n,) and, for each column, a code (n, c) that is equal where the values are; -1: null.
 
-    Null is no value: two images without a patient are not the same patient.
+    Null is no value: two images without a patient are not the same patient. Ids are a dataset's own: patient '1' of one
+    dataset is not patient '1' of another.
     """
     connection = connect()
     attach_manifest(connection, study)
@@ -154,9 +162,10 @@ def exclusion_codes(study: Study, columns: tuple[str, ...]) -> tuple[np.ndarray,
                 f"--exclude-same {column}: no such column in the manifest; {near + '; ' if near else ''}columns: {', '.join(have)}"
             )
     quoted = ['"' + column.replace('"', '""') + '"' for column in columns]
+    within = ["dataset, " if column in _DATASETS_OWN else "" for column in columns]
     ranked = "".join(
-        f", CASE WHEN {q} IS NULL THEN -1 ELSE dense_rank() OVER (ORDER BY {q}) END AS c{i}"
-        for i, q in enumerate(quoted)
+        f", CASE WHEN {q} IS NULL THEN -1 ELSE dense_rank() OVER (ORDER BY {w}{q}) END AS c{i}"
+        for i, (q, w) in enumerate(zip(quoted, within, strict=True))
     )
     table = connection.sql(f"SELECT image_key{ranked} FROM manifest ORDER BY image_key").to_arrow_table()
     codes = [table[f"c{i}"].to_numpy() for i in range(len(columns))]

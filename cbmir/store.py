@@ -15,6 +15,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -197,7 +198,12 @@ class Publication:
         self.study.fs.create_dir(self.study.path(*self.parts), recursive=True)
 
     def _sweep(self) -> None:
-        """Remove what a killed writer of the same dataset left."""
+        """Remove what a killed writer of the same dataset left; one killed between its two renames has its old dataset put back."""
+        if self.study.is_local and not self.study.exists(*self.target):
+            for name in self.study.names(".staging"):
+                if name.startswith(f"{self._slug}-old-"):
+                    os.replace(self.study.path(".staging", name), self.study.path(*self.target))
+                    break
         for name in self.study.names(".staging"):
             if name.startswith(self._slug):
                 self.study.delete(".staging", name)
@@ -255,6 +261,7 @@ def run_record(
     }
 
 
+@cache
 def versions() -> dict[str, str | None]:
     """Versions of Python, cbmir and the engines, without importing them."""
     found: dict[str, str | None] = {"python": ".".join(map(str, os.sys.version_info[:3]))}
@@ -266,6 +273,7 @@ def versions() -> dict[str, str | None]:
     return found
 
 
+@cache
 def git_revision() -> str | None:
     """Revision of the checkout that cbmir runs from, None for an installed package."""
     source = Path(__file__).resolve().parent.parent

@@ -32,7 +32,9 @@ def make_study(
     names = list(dict.fromkeys(name for row in full for name in row))
     table = pa.table({name: [row.get(name) for row in full] for name in names})
     manifest, _ = build(table, Options())
-    run = run_record("manifest", parameters={"source": "hand", "notes": []}, inputs={"content": str(root)}, rows=len(rows))
+    run = run_record(
+        "manifest", parameters={"source": "hand", "notes": []}, inputs={"content": str(root)}, rows=len(rows)
+    )
     with study.publishing("manifest") as out:
         out.write_table(manifest, "manifest.parquet", "manifest")
         out.run = run
@@ -41,7 +43,9 @@ def make_study(
     return study
 
 
-def add_embeddings(study: Study, ids: list[str], vectors: dict[str, np.ndarray], *, encoder: str, files: int = 1) -> None:
+def add_embeddings(
+    study: Study, ids: list[str], vectors: dict[str, np.ndarray], *, encoder: str, files: int = 1
+) -> None:
     """Embeddings and failures of one encoder, as the embedding stage leaves them."""
     directory = f"encoder={encoder}"
     present = [i for i in ids if i in vectors]
@@ -55,7 +59,12 @@ def add_embeddings(study: Study, ids: list[str], vectors: dict[str, np.ndarray],
             study.write_table(table, "embeddings", directory, f"{part:04d}.parquet")
     failed = [i for i in ids if i not in vectors]
     if failed:
-        columns = [[image_key(i) for i in failed], [f"{i}.png" for i in failed], ["decode"] * len(failed), ["broken"] * len(failed)]
+        columns = [
+            [image_key(i) for i in failed],
+            [f"{i}.png" for i in failed],
+            ["decode"] * len(failed),
+            ["broken"] * len(failed),
+        ]
         study.write_table(pa.table(columns, schema=FAILURES), "failures", directory, "0000.parquet")
     run = run_record(
         "embed",

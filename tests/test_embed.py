@@ -112,7 +112,9 @@ def test_a_grown_manifest_embeds_only_the_new_images(ray_session, phantom_study,
 
 
 def test_too_many_failures_keep_what_succeeded(ray_session, phantom_study):
-    with pytest.raises(TooManyFailures, match=r"pixels32: 1 of 200 images failed \(0.5%\), more than --max-failures 0.1%") as error:
+    with pytest.raises(
+        TooManyFailures, match=r"pixels32: 1 of 200 images failed \(0.5%\), more than --max-failures 0.1%"
+    ) as error:
         embed(phantom_study, ["pixels32"], EmbedOptions(max_failures=0.001), say=str)
     assert error.value.exit_code == 3
     assert outcome(Path(phantom_study.root), "pixels32") == (200, 199, 1, 200)
@@ -179,8 +181,16 @@ def test_a_vector_that_is_not_finite_is_a_failure(ray_session, phantom_study, tm
         (["pixels32"], EmbedOptions(batch_size=0), "--batch-size 0; expected 1 or more"),
         (["pixels32"], EmbedOptions(image_size=3), "--image-size 3; expected 8 to 4096"),
         (["pixels32"], EmbedOptions(max_failures=1.5), "--max-failures 1.5; expected a share"),
-        (["pixels32"], EmbedOptions(weights={"": "x"}), "--weights FILE fits one encoder; 0 of those named take weights"),
-        (["timm:test_resnet"], EmbedOptions(weights={"": "/no/such.pth"}), "no weights file /no/such.pth for timm:test_resnet"),
+        (
+            ["pixels32"],
+            EmbedOptions(weights={"": "x"}),
+            "--weights FILE fits one encoder; 0 of those named take weights",
+        ),
+        (
+            ["timm:test_resnet"],
+            EmbedOptions(weights={"": "/no/such.pth"}),
+            "no weights file /no/such.pth for timm:test_resnet",
+        ),
         (["pixels32"], EmbedOptions(weights={"timm:x": "y"}), "--weights timm:x=...: no such --encoder"),
     ],
 )
@@ -226,7 +236,14 @@ def test_a_task_of_a_superseded_run_does_not_write(phantom_study):
     sink = EmbeddingSink(phantom_study.root, ["pixels32"], attempt="old", dtype="float32", rows_per_file=1)
     lists = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 2.0], pa.float32()), 2)
     block = pa.table(
-        {"image_key": [1], "uri": ["u"], "need": [1], "stage": pa.nulls(1, pa.string()), "error": pa.nulls(1, pa.string()), "embedding_0": lists}
+        {
+            "image_key": [1],
+            "uri": ["u"],
+            "need": [1],
+            "stage": pa.nulls(1, pa.string()),
+            "error": pa.nulls(1, pa.string()),
+            "embedding_0": lists,
+        }
     )
     with pytest.raises(UserError, match="another run has taken over"):
         sink.write([block], None)

@@ -71,7 +71,9 @@ def test_precision_by_hand(hand, k, expected):
 
 def test_macro_is_the_mean_over_labels_of_the_mean_within_each(hand):
     row = figure(metrics(hand), metric="precision_at_k", relevance="label", k=1, slice_by="all", average="macro")
-    assert row["value"] == pytest.approx(((1 + 0) / 2 + 0 + 0) / 3)  # labels XR/chest/A (q1, q4), CT/chest/B (q2), XR/chest/C (q3)
+    assert row["value"] == pytest.approx(
+        ((1 + 0) / 2 + 0 + 0) / 3
+    )  # labels XR/chest/A (q1, q4), CT/chest/B (q2), XR/chest/C (q3)
 
 
 def test_chance_by_hand(hand):
@@ -145,7 +147,9 @@ def test_every_figure_equals_a_plain_computation(tmp_path_factory, seed, exclude
     search(study, "pixels32", "exact", SearchOptions(exclude_same=("patient_id",) if exclude else ()))
     evaluate(study)
     table = pq.read_table(study.files("neighbors", "pixels32", "exact")).to_pylist()
-    neighbors = {q: [r["neighbor_key"] for r in group] for q, group in itertools.groupby(table, key=lambda r: r["query_key"])}
+    neighbors = {
+        q: [r["neighbor_key"] for r in group] for q, group in itertools.groupby(table, key=lambda r: r["query_key"])
+    }
     figures = metrics(study)
     for level, k in itertools.product(LEVELS, (1, 3, 5, 10)):
         if k > study.run_of("neighbors", "pixels32", "exact")["parameters"]["k"]:
@@ -171,7 +175,10 @@ def test_chance_is_the_mean_of_random_rankings(tmp_path_factory, seed, exclude):
     study, rows = drawn_study(tmp_path_factory.mktemp("s"), seed, n=40)
     search(study, "pixels32", "exact", SearchOptions(k=3, exclude_same=("patient_id",) if exclude else ()))
     evaluate(study, ks=[3])
-    embedded = {r["image_key"] for r in pq.read_table(study.files("embeddings", "encoder=pixels32"), columns=["image_key"]).to_pylist()}
+    embedded = {
+        r["image_key"]
+        for r in pq.read_table(study.files("embeddings", "encoder=pixels32"), columns=["image_key"]).to_pylist()
+    }
     expected = []
     for q in rows:
         if q["split"] != "test" or not q["labels"]:
@@ -211,7 +218,10 @@ def test_ann_recall_by_hand(hand):
     a, b, c, d = (image_key(f"a/{n}") for n in "1234")
     found = {q1: [a, d], q2: [d, c], q3: [a, b], q5: [b, a]}
     rows = [(q, n, rank, 0.1 * rank) for q, near in found.items() for rank, n in enumerate(near, 1)]
-    table = pa.table([pa.array(column) for column in zip(*rows, strict=True)], names=["query_key", "neighbor_key", "rank", "distance"])
+    table = pa.table(
+        [pa.array(column) for column in zip(*rows, strict=True)],
+        names=["query_key", "neighbor_key", "rank", "distance"],
+    )
     schema = pq.read_schema(hand.files("neighbors", "pixels32", "hnsw")[0])
     hand.write_table(table.cast(schema), "neighbors", "pixels32", "hnsw", "part-00000.parquet")
     evaluate(hand, ks=[2])
@@ -240,7 +250,9 @@ def test_query_metrics_average_to_the_metrics(hand):
 
 
 def test_too_deep_k_says_how_deep_the_search_was(hand):
-    with pytest.raises(UserError, match=r"--k 5: neighbors of pixels32 by exact were searched with -k 4; expected 1 to 4"):
+    with pytest.raises(
+        UserError, match=r"--k 5: neighbors of pixels32 by exact were searched with -k 4; expected 1 to 4"
+    ):
         evaluate(hand, ks=[1, 5])
 
 
@@ -266,11 +278,14 @@ def test_unfinished_neighbors_are_refused_by_name(hand):
         ("SELECT query_key, neighbor_key, (rank + 1)::SMALLINT AS rank, distance FROM n", "ranks are not 1, 2, 3"),
         ("SELECT query_key, neighbor_key, rank, (1 - distance)::FLOAT AS distance FROM n", "distances descend"),
         ("SELECT query_key, neighbor_key + 1 AS neighbor_key, rank, distance FROM n", "neighbor is not in the gallery"),
-        ("SELECT query_key, any_value(neighbor_key) OVER (PARTITION BY query_key) AS neighbor_key, rank, distance FROM n", "neighbor stands twice"),
+        (
+            "SELECT query_key, any_value(neighbor_key) OVER (PARTITION BY query_key) AS neighbor_key, rank, distance FROM n",
+            "neighbor stands twice",
+        ),
     ],
 )
 def test_checks_find_broken_neighbors(hand, change, problem):
-    n = pq.read_table(hand.files("neighbors", "pixels32", "exact")[0])  # noqa: F841  DuckDB finds it by name
+    n = pq.read_table(hand.files("neighbors", "pixels32", "exact")[0])
     broken = duckdb.sql(change).to_arrow_table().cast(n.schema)
     hand.write_table(broken, "neighbors", "pixels32", "exact", "part-00000.parquet")
     with pytest.raises(UserError, match=problem):
@@ -299,7 +314,9 @@ def test_duckdb_alone_runs_a_metric_on_the_parquet(hand):
     connection = duckdb.connect()
     connection.execute(f"CREATE VIEW manifest AS FROM '{hand.root}/manifest/*.parquet'")
     connection.execute(f"CREATE VIEW neighbors AS FROM '{hand.root}/neighbors/pixels32/exact/*.parquet'")
-    connection.execute(f"CREATE VIEW embedded AS SELECT image_key FROM '{hand.root}/embeddings/encoder=pixels32/*.parquet'")
+    connection.execute(
+        f"CREATE VIEW embedded AS SELECT image_key FROM '{hand.root}/embeddings/encoder=pixels32/*.parquet'"
+    )
     connection.execute("CREATE VIEW query_keys AS SELECT image_key FROM manifest WHERE split = 'test'")
     connection.execute("CREATE VIEW gallery_keys AS SELECT image_key FROM manifest WHERE split = 'train'")
     for table in ("queries", "gallery", "hits"):
@@ -317,11 +334,15 @@ def test_row_order_of_the_inputs_does_not_matter(hand):
     neighbors = pq.read_table(hand.files("neighbors", "pixels32", "exact")[0])
     values = []
     for order in (1, -1):
-        connection.register("manifest", manifest[::1] if order == 1 else manifest.take(list(range(len(manifest)))[::-1]))
+        connection.register(
+            "manifest", manifest[::1] if order == 1 else manifest.take(list(range(len(manifest)))[::-1])
+        )
         connection.register("neighbors", neighbors if order == 1 else neighbors.take(list(range(len(neighbors)))[::-1]))
         connection.execute("CREATE OR REPLACE TABLE embedded AS SELECT DISTINCT query_key AS image_key FROM neighbors")
         connection.execute("CREATE OR REPLACE TABLE query_keys AS SELECT image_key FROM manifest WHERE split = 'test'")
-        connection.execute("CREATE OR REPLACE TABLE gallery_keys AS SELECT image_key FROM manifest WHERE split = 'train'")
+        connection.execute(
+            "CREATE OR REPLACE TABLE gallery_keys AS SELECT image_key FROM manifest WHERE split = 'train'"
+        )
         connection.execute("CREATE OR REPLACE TABLE exclusions (image_key BIGINT, exclusion INT, code BIGINT)")
         stage(connection, "label")
         create(connection, "scored", "metrics", "precision_at_k", k=3)
@@ -335,5 +356,13 @@ def test_score_is_what_evaluate_publishes(hand):
     searched = find_searches(hand)[0]
     per_query, figures = score(hand, searched, None, [1, 2, 3, 4])
     assert per_query.num_rows == 4 * (4 + 5 + 5)
-    key = [("relevance", "ascending"), ("k", "ascending"), ("slice_by", "ascending"), ("slice", "ascending"), ("average", "ascending")]
-    assert figures.sort_by(key).select(["value"]) == pa.Table.from_pylist(metrics(hand), schema=figures.schema).sort_by(key).select(["value"])
+    key = [
+        ("relevance", "ascending"),
+        ("k", "ascending"),
+        ("slice_by", "ascending"),
+        ("slice", "ascending"),
+        ("average", "ascending"),
+    ]
+    assert figures.sort_by(key).select(["value"]) == pa.Table.from_pylist(metrics(hand), schema=figures.schema).sort_by(
+        key
+    ).select(["value"])

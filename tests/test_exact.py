@@ -1,5 +1,7 @@
 """Exact search against independent implementations, and against every way to cut a gallery."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from cbmir.exact import NO_KEY, Block, RunningTopK, cosine_distances
 def search(queries: Block, gallery: Block, *, k: int, cuts: list[int] | None = None):
     running = RunningTopK(queries, k=k)
     edges = [0, *sorted(cuts or []), len(gallery.keys)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         running.add(Block(gallery.keys[start:stop], gallery.vectors[start:stop], gallery.codes[start:stop]))
     return running.result()
 
@@ -40,7 +42,9 @@ def test_result_does_not_depend_on_how_the_gallery_is_cut_or_ordered(data):
     n = data.draw(st.integers(1, 30))
     row = st.lists(st.integers(-2, 2), min_size=dim, max_size=dim)
     vectors = np.array(data.draw(st.lists(row, min_size=n, max_size=n)), np.float32).reshape(n, dim)
-    queries = Block(np.arange(100, 103), np.array(data.draw(st.lists(row, min_size=3, max_size=3)), np.float32).reshape(3, dim))
+    queries = Block(
+        np.arange(100, 103), np.array(data.draw(st.lists(row, min_size=3, max_size=3)), np.float32).reshape(3, dim)
+    )
     gallery = Block(np.arange(1, n + 1), vectors)
     k = data.draw(st.integers(1, 12))
     whole = search(queries, gallery, k=k)

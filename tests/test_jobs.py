@@ -46,7 +46,11 @@ def cluster(tmp_path):
         port, dashboard = a.getsockname()[1], b.getsockname()[1]
     session = Path("/dev/shm") if Path("/dev/shm").is_dir() else tmp_path
     session = session / f"cbmir-{secrets.token_hex(4)}"  # short: Ray's sockets have a limit of 107 characters
-    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16), "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = os.environ | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(16),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
     environment.pop("RAY_ADDRESS", None)
     command = [BIN / "ray", "start", "--head", "--block", "--num-cpus=2", f"--port={port}", "--node-ip-address=127.0.0.1",
                "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={session}",
@@ -63,7 +67,17 @@ def cluster(tmp_path):
 
 
 def submit(address: str, environment: dict, *arguments: str) -> subprocess.CompletedProcess:
-    command = [BIN / "ray", "job", "submit", "--address", address, "--working-dir", str(ROOT / "jobs"), "--", *arguments]
+    command = [
+        BIN / "ray",
+        "job",
+        "submit",
+        "--address",
+        address,
+        "--working-dir",
+        str(ROOT / "jobs"),
+        "--",
+        *arguments,
+    ]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=400)
 
 
@@ -73,7 +87,9 @@ def wait_for_dashboard(address: str, environment: dict, head: subprocess.Popen) 
 
     for _ in range(240):
         assert head.poll() is None, "ray start ended"
-        request = urllib.request.Request(f"{address}/api/jobs/", headers={"Authorization": f"Bearer {environment['RAY_AUTH_TOKEN']}"})
+        request = urllib.request.Request(
+            f"{address}/api/jobs/", headers={"Authorization": f"Bearer {environment['RAY_AUTH_TOKEN']}"}
+        )
         try:
             with urllib.request.urlopen(request, timeout=5):
                 return
@@ -92,7 +108,16 @@ def test_a_submitted_job_runs_the_whole_pipeline_under_token_authentication(clus
     assert "let in" not in refused.stdout
     study = tmp_path / "study"
     done = submit(
-        address, environment, sys.executable, "run.py", "phantoms", str(phantoms), "--study", str(study), "--encoder", "pixels32"
+        address,
+        environment,
+        sys.executable,
+        "run.py",
+        "phantoms",
+        str(phantoms),
+        "--study",
+        str(study),
+        "--encoder",
+        "pixels32",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "pixels32: 199 embedded, 1 failed: see failures" in done.stdout

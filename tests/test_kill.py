@@ -9,7 +9,7 @@ import pytest
 from cbmir.datasets import Options
 from cbmir.datasets.manifest import write_manifest
 from cbmir.store import Study
-from tests.processes import children, cbmir, kill, outcome, start, wait_for, written
+from tests.processes import cbmir, children, kill, outcome, start, wait_for, written
 
 COPIES = 10
 ROWS = 200 * COPIES
@@ -32,7 +32,9 @@ def command(study: Path) -> list[str]:
 
 
 def all_gone(pids) -> bool:
-    return not any(Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2] for pid in pids)
+    return not any(
+        Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2] for pid in pids
+    )
 
 
 @pytest.mark.slow
@@ -48,7 +50,9 @@ def test_kill_of_the_driver_at_three_random_moments(study):
         process.wait()
         process.stdout.close()
         assert wait_for(lambda below=below: all_gone(below), seconds=60), "Ray's processes outlive their driver"
-        assert not (study / "embeddings" / "encoder=pixels32" / "run.json").exists() or outcome(study, "pixels32") == TOTAL
+        assert (
+            not (study / "embeddings" / "encoder=pixels32" / "run.json").exists() or outcome(study, "pixels32") == TOTAL
+        )
     done = cbmir(*command(study))
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("pixels32: 1,990 embedded, 10 failed: see failures")

@@ -84,7 +84,10 @@ def same_patient(q, g):
     "options, expect",
     [
         (SearchOptions(k=10), {"gallery": train, "queries": test_row}),
-        (SearchOptions(k=10, exclude_same=("patient_id",)), {"gallery": train, "queries": test_row, "barred": same_patient}),
+        (
+            SearchOptions(k=10, exclude_same=("patient_id",)),
+            {"gallery": train, "queries": test_row, "barred": same_patient},
+        ),
         (
             SearchOptions(k=10, gallery="split = 'train' AND modality = 'CT'"),
             {"gallery": lambda r: train(r) and r["modality"] == "CT", "queries": test_row},
@@ -104,7 +107,10 @@ def test_neighbors_equal_a_plain_double_loop(study, index, options, expect):
 
 def test_a_patient_with_the_whole_gallery_leaves_short_results_not_wrong_ones(tmp_path):
     rows = [{"image_id": f"a/{i}", "patient_id": "p", "split": "train"} for i in range(5)]
-    rows += [{"image_id": "a/q", "patient_id": "p", "split": "test"}, {"image_id": "a/r", "patient_id": "r", "split": "test"}]
+    rows += [
+        {"image_id": "a/q", "patient_id": "p", "split": "test"},
+        {"image_id": "a/r", "patient_id": "r", "split": "test"},
+    ]
     vectors = {row["image_id"]: np.arange(1, 5) + i for i, row in enumerate(rows)}
     study = make_study(tmp_path / "s", rows, vectors)
     build_index(study, "pixels32", "hnsw", IndexOptions())
@@ -145,10 +151,16 @@ def test_default_depth_is_the_gallery_where_that_is_smaller_than_100(tmp_path):
     [
         (SearchOptions(k=181), r"-k 181 is larger than the gallery \(180 embedded images\); expected -k 180 or less"),
         (SearchOptions(k=0), r"-k 0; expected 1 to 10,000"),
-        (SearchOptions(gallery="split = 'trian'"), r"the gallery is empty: split = 'trian' selects none of the manifest's 240 images"),
+        (
+            SearchOptions(gallery="split = 'trian'"),
+            r"the gallery is empty: split = 'trian' selects none of the manifest's 240 images",
+        ),
         (SearchOptions(queries="splt = 'test'"), r"no column 'splt' in the manifest; nearest: 'split'"),
         (SearchOptions(queries="split = "), r"is not a SQL predicate over the manifest"),
-        (SearchOptions(exclude_same=("patient",)), r"--exclude-same patient: no such column in the manifest; nearest: 'patient_id'"),
+        (
+            SearchOptions(exclude_same=("patient",)),
+            r"--exclude-same patient: no such column in the manifest; nearest: 'patient_id'",
+        ),
         (SearchOptions(queries="image_id = 'hand/3'"), r"the queries is empty: none of the 1 images"),
     ],
 )
@@ -184,7 +196,10 @@ def test_index_records_what_decides_it_and_opens_with_its_expansion(study):
     }  # fmt: skip
     index, _ = open_index(study, "pixels32", "hnsw")
     assert (len(index), index.expansion_search) == (180, 77)
-    assert build_index(study, "pixels32", "hnsw", IndexOptions(dtype="f16", connectivity=8, expansion_search=77))[1] is False
+    assert (
+        build_index(study, "pixels32", "hnsw", IndexOptions(dtype="f16", connectivity=8, expansion_search=77))[1]
+        is False
+    )
     with pytest.raises(UserError, match="dtype f16 there, bf16 now"):
         build_index(study, "pixels32", "hnsw", IndexOptions(connectivity=8, expansion_search=77))
 
@@ -210,7 +225,7 @@ def test_truncated_index_and_index_older_than_embeddings_are_refused(study):
     path = Path(study.path("index", "pixels32", "hnsw", SHARD))
     whole = path.read_bytes()
     path.write_bytes(whole[:200])
-    with pytest.raises(UserError, match="cannot be opened.*rebuild it with --overwrite"):
+    with pytest.raises(UserError, match=r"cannot be opened.*rebuild it with --overwrite"):
         open_index(study, "pixels32", "hnsw")
     path.write_bytes(whole)
     run = study.run_of("embeddings", "encoder=pixels32")
@@ -238,6 +253,21 @@ def test_zero_vectors_stay_out_of_the_graph_and_are_still_searched(tmp_path):
     found = neighbors(study, "hnsw")
     assert [distance for _, distance in found[image_key("a/21")]] == [1.0] * 19
     assert len(found[image_key("a/20")]) == 19
+
+
+def test_ids_are_a_datasets_own(tmp_path):
+    """Patient 1 of one dataset is not patient 1 of another; a value of any other column is what it is."""
+    rows = [
+        {"image_id": "a/1", "dataset": "a", "patient_id": "1", "view": "PA"},
+        {"image_id": "b/1", "dataset": "b", "patient_id": "1", "view": "PA"},
+        {"image_id": "a/q", "dataset": "a", "patient_id": "1", "view": "PA", "split": "test"},
+        {"image_id": "b/2", "dataset": "b", "patient_id": "2", "view": "AP"},
+    ]
+    study = make_study(tmp_path / "s", rows, {row["image_id"]: [1, i] for i, row in enumerate(rows)})
+    search(study, "pixels32", "exact", SearchOptions(k=3, exclude_same=("patient_id",)))
+    assert {key for key, _ in neighbors(study)[image_key("a/q")]} == {image_key("b/1"), image_key("b/2")}
+    search(study, "pixels32", "exact", SearchOptions(k=3, exclude_same=("view",), overwrite=True))
+    assert {key for key, _ in neighbors(study)[image_key("a/q")]} == {image_key("b/2")}
 
 
 def test_an_interrupted_search_leaves_nothing_behind(study, monkeypatch):

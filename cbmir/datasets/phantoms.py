@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cbmir.datasets import Options, csv_table
 from cbmir.errors import UserError
@@ -19,5 +20,8 @@ def read(roots: list[str], options: Options) -> pa.Table:
             raise UserError(
                 f"no finished phantom collection at {root}; expected phantoms.csv there; draw one: cbmir phantoms {root}"
             )
-        tables.append(csv_table.read([table], options).drop_columns("broken"))
+        rows = csv_table.read([table], options).drop_columns("broken")
+        prefix = pa.scalar(options.constants.get("dataset", "phantoms"))
+        ids = pc.binary_join_element_wise(prefix, rows["image_id"], "/")
+        tables.append(rows.set_column(rows.column_names.index("image_id"), "image_id", ids))
     return pa.concat_tables(tables)
