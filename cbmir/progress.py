@@ -20,6 +20,7 @@ class Progress:
         self.last_line = self.started
         self.done = 0
         self.failed = 0
+        self._first: tuple[float, int] | None = None  # when the first results were there, and how many
         self._bar = None
         if self.stream.isatty():
             self._bar, self._task = _rich_bar(title, total)
@@ -28,6 +29,8 @@ class Progress:
     def update(self, done: int, failed: int = 0, note: str = "") -> None:
         """Set how far the stage is; prints a log line at most every LOG_EVERY seconds."""
         self.done, self.failed = min(done, self.total), failed
+        if self._first is None and done:
+            self._first = (time.monotonic(), done)
         if self._bar:
             self._bar.update(self._task, completed=self.done, note=self._note(note))
         elif time.monotonic() - self.last_line >= LOG_EVERY:
@@ -36,10 +39,17 @@ class Progress:
 
     def line(self, note: str = "") -> str:
         """'embed: 640 / 1,500 images, 43.1/s, 0:00:20 left, 2 failed'."""
-        rate = self.done / max(time.monotonic() - self.started, 1e-9)
-        left = f", {clock((self.total - self.done) / rate)} left" if 0 < self.done < self.total else ""
+        rate = self.rate()
+        speed = f", {rate:,.1f}/s" if rate else ""
+        left = f", {clock((self.total - self.done) / rate)} left" if rate and self.done < self.total else ""
         extra = self._note(note)
-        return f"{self.title}: {self.done:,} / {self.total:,} {self.unit}, {rate:,.1f}/s{left}{', ' + extra if extra else ''}"
+        return f"{self.title}: {self.done:,} / {self.total:,} {self.unit}{speed}{left}{', ' + extra if extra else ''}"
+
+    def rate(self) -> float:
+        """Items a second since the first results, so that loading a model does not count; 0 before there is a rate."""
+        if self._first is None or self.done <= self._first[1]:
+            return 0.0
+        return (self.done - self._first[1]) / max(time.monotonic() - self._first[0], 1e-9)
 
     def _note(self, note: str) -> str:
         failed = f"{self.failed:,} failed" if self.failed else ""

@@ -1,0 +1,44 @@
+"""`python -m tests.bench [NAME ...]`: run all benchmarks, or those named."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+from cbmir.store import versions
+from tests.bench import driver_memory, embed_speed
+
+BENCHES = {"embed_speed": embed_speed.run, "driver_memory": driver_memory.run}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHES))
+    names = parser.parse_args().names or list(BENCHES)
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        parser.error(f"no benchmark '{unknown[0]}'; there: {', '.join(BENCHES)}")
+    made = versions()
+    print(
+        f"machine: {os.cpu_count()} cores, {processor()}; torch {made['torch']}, ray {made['ray']}, python {made['python']}"
+    )
+    with tempfile.TemporaryDirectory(prefix="cbmir-bench-") as scratch:
+        for name in names:
+            print(f"\n{name}", flush=True)
+            BENCHES[name](Path(scratch))
+
+
+def processor() -> str:
+    """Name of the processor, as Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()

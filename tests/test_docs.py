@@ -1,0 +1,88 @@
+"""README against the commands: every command is named there, every cbmir line there parses, and the page is honest about itself."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cbmir.datasets import SOURCES
+from cbmir.flags import COMMANDS, parse
+from cbmir.session import DATASETS
+from cbmir.sql_files import names
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def commands() -> list[str]:
+    """cbmir lines of README's code blocks, continued lines joined."""
+    found = []
+    for block in re.findall(r"```\n(.*?)```", README, flags=re.DOTALL):
+        text = block.replace("\\\n", " ")
+        held = ""
+        for line in text.splitlines():
+            held = f"{held} {line}" if held else line
+            if held.count('"') % 2:
+                continue
+            if held.startswith("cbmir "):
+                found.append(held)
+            held = ""
+    return found
+
+
+def test_every_command_source_and_view_is_documented():
+    for name in (*COMMANDS, *SOURCES, *DATASETS):
+        assert re.search(rf"\b{name}\b", README), f"README does not mention {name}"
+
+
+def test_there_are_commands_to_check():
+    assert len(commands()) >= 12
+
+
+@pytest.mark.parametrize("line", commands())
+def test_readme_commands_parse(line):
+    assert parse(shlex.split(line)[1:]).command in COMMANDS
+
+
+def test_architecture_names_every_part():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for path in (ROOT / "cbmir").iterdir():
+        if path.name.startswith("__") or path.stem in (
+            "errors",
+            "store",
+            "select",
+            "cluster",
+            "progress",
+            "vectors",
+            "sql_files",
+        ):
+            continue
+        assert re.search(rf"\b{path.stem}\b", text), f"ARCHITECTURE.md does not mention {path.stem}"
+
+
+def test_every_metric_says_its_formula_in_its_first_line():
+    for name in names("metrics"):
+        assert (ROOT / "sql" / "metrics" / f"{name}.sql").read_text().startswith(f"-- {name}: ")
+
+
+def test_makefile_targets_are_listed_with_what_they_do():
+    import subprocess
+
+    said = subprocess.run(
+        ["make", "-C", str(ROOT), "--no-print-directory"], capture_output=True, text=True, check=True
+    ).stdout
+    for target in ("demo", "test", "check", "bench"):
+        assert f"make {target}" in said
+
+
+def test_no_tracked_text_holds_a_path_of_some_machine():
+    import subprocess
+
+    pattern = "(/home/|/Users/|/" + "root/|/" + "work/|/" + "tmp/)[A-Za-z]"
+    result = subprocess.run(
+        ["git", "-C", str(ROOT), "grep", "-nIE", pattern], capture_output=True, text=True, check=False
+    )
+    if result.returncode not in (0, 1):
+        pytest.skip("not a git checkout")
+    assert result.stdout == ""
