@@ -83,7 +83,8 @@ class RunningTopK:
     def _candidates(self, scores: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """(rows, columns) of the pairs that may be among the first k."""
         running = torch.from_numpy(1.0 - self.distances[:, -1].astype(np.float64) - self.bound).to(self.device)  # (n,)
-        threshold = running.float().nextafter(torch.tensor(-torch.inf))  # -inf while fewer than k are known
+        threshold = running.float()
+        threshold = threshold.nextafter(torch.full_like(threshold, -torch.inf))  # -inf while fewer than k are known
         keep = scores >= threshold[:, None]
         many = min(self.k, scores.shape[1])
         if int(keep.sum()) > 4 * many * len(scores):

@@ -31,11 +31,12 @@ class IndexSearch:
     """Through a USearch graph; exact over the gallery for the queries that the graph cannot fill.
 
     Excluded neighbors and those outside the gallery are passed over after the walk, so more than k are asked for, in
-    rounds of growing depth; where the depth would reach half of the graph, and for zero vectors, which have no
-    direction to walk in, the search is exact instead. So k neighbors come back wherever the gallery has k.
+    rounds of growing depth; where the depth would reach half of the graph or DEEPEST, and for zero vectors, which have
+    no direction to walk in, the search is exact instead. So k neighbors come back wherever the gallery has k.
     """
 
     ROUNDS = (1, 4)
+    DEEPEST = 8_192  # candidates a query: beyond, a full pass is cheaper, and a block's candidates would fill gigabytes
 
     def __init__(
         self,
@@ -75,7 +76,8 @@ class IndexSearch:
         """How many candidates to ask for in each round; none where a full pass is cheaper."""
         needed = (self.k + 1) * (2 if self.share < 1 or self.codes[1].shape[1] else 1) / self.share
         depths = [int(needed * factor) for factor in self.ROUNDS]
-        worth_it = [depth for depth in depths if depth <= max(self.k + 1, len(self.graph) // 2)]
+        limit = max(self.k + 1, min(self.DEEPEST, len(self.graph) // 2))
+        worth_it = [depth for depth in depths if depth <= limit]
         return [min(depth, len(self.graph)) for depth in worth_it]
 
     def _walk(self, keys: np.ndarray, queries: np.ndarray, rows: np.ndarray, depth: int, found: Found) -> np.ndarray:

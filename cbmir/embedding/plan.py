@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 
 from cbmir.embedding.options import EmbedOptions
@@ -47,7 +48,7 @@ def resolve_all(encoders: list[str], options: EmbedOptions) -> list[EncoderSpec]
     """Specs of the encoders named, each once; a lone --weights FILE goes to the only encoder that has weights."""
     specs = [resolve(name, image_size=options.image_size) for name in encoders]
     takers = [name for name, spec in zip(encoders, specs, strict=True) if spec.needs_weights and not spec.is_random]
-    files = dict(options.weights)
+    files = {name: os.path.abspath(os.path.expanduser(file)) for name, file in options.weights.items()}
     if "" in files:
         if len(takers) != 1:
             raise UserError(
