@@ -36,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone, as with `| head`
         return 0
+    except (NotADirectoryError, IsADirectoryError, PermissionError, FileNotFoundError) as error:
+        line = f"cbmir {arguments.command}: {error.strerror or error}: {error.filename or ''}; expected a place to read or write"
+        return _say(error, line, 2, arguments.debug)
     except Exception as error:
         first = " ".join(str(error).split())[:300]
         line = f"cbmir {arguments.command}: unexpected {type(error).__name__}: {first}; see the traceback with --debug"
@@ -200,6 +203,9 @@ def _sql(a: argparse.Namespace) -> None:
 def _query(a: argparse.Namespace) -> None:
     from cbmir.query import query, save_csv, text
 
+    for file in filter(None, (a.csv, a.html)):
+        if not os.path.isdir(os.path.dirname(file) or "."):
+            raise UserError(f"no directory {os.path.dirname(file)} for {file}; expected one that exists; make it first")
     results = query(Study(a.study), a.encoder, a.index, a.images, k=a.k, gallery=a.gallery, device=a.device)
     print(text(results))
     if a.csv:

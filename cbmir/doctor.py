@@ -40,7 +40,10 @@ def _packages() -> Iterator[str]:
 
 
 def _devices() -> Iterator[str]:
-    import torch
+    try:
+        import torch
+    except Exception:  # said above, with its reason
+        return
 
     for i in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(i)
@@ -122,10 +125,10 @@ def _encoder(study: Study, encoder: str, manifest: dict) -> Iterator[str]:
     run = study.run_of("embeddings", f"encoder={path_name(encoder)}")
     counted = account(study, encoder)
     if run is None or counted.missing:
-        yield f"act   {counted.line()}; go on with: cbmir embed --study {study.address} --encoder {encoder} ..."
+        yield f"act   {counted.line()}; go on with: {_embed_again(study, encoder)}"
         return
     if counted.failed:
-        yield f"note  {counted.line()}; try them again with: cbmir embed --encoder {encoder} --retry-failures"
+        yield f"note  {counted.line()}; try them again with: {_embed_again(study, encoder)} --retry-failures"
     else:
         yield f"ok    {counted.line()}"
     for dataset, command in (("index", "cbmir index"), ("neighbors", "cbmir search")):
@@ -133,13 +136,36 @@ def _encoder(study: Study, encoder: str, manifest: dict) -> Iterator[str]:
             made = study.run_of(dataset, path_name(encoder), path_name(name))
             if made is None:
                 yield f"act   {dataset} {name} of {encoder} is unfinished; run again: {command}"
-            elif (
-                made["inputs"]["embeddings"] != run["fingerprint"]
-                or made["inputs"]["manifest"] != manifest["fingerprint"]
-            ):
-                yield f"act   {dataset} {name} of {encoder} is older than the embeddings; run again with --overwrite: {command}"
+            elif _is_old(study, encoder, dataset, made):
+                yield f"act   {dataset} {name} of {encoder} is older than what it was made from; run again: {command}"
             else:
                 yield f"ok    {dataset} {name} of {encoder}: {made['rows']:,} rows"
+
+
+def _embed_again(study: Study, encoder: str) -> str:
+    """The command that goes on with an encoder, from what its started.json says."""
+    started = study.read_json("embeddings", f"encoder={path_name(encoder)}", "started.json") or {}
+    spec = started.get("spec", {})
+    name, weights = encoder, ""
+    if spec and not encoder.startswith((f"{spec['source']}:", "pixels")):  # an alias: say again what it stands for
+        seed = f"~random{spec['random_seed']}" if spec["random_seed"] is not None else ""
+        tag = f"/{spec['pretrained']}" if spec["source"] == "open_clip" and spec["pretrained"] else ""
+        options = "".join(
+            f",{key}={value}"
+            for key, value in spec["options"].items()
+            if key not in ("img_size", "force_image_size", "force_quick_gelu")
+        )
+        base = "pixels32" if spec["source"] == "pixels" else f"{spec['source']}:{spec['model']}{tag}"
+        name = f"{encoder.removesuffix(seed)}={base}{options}@{spec['geometry']['size']}{seed}"
+    if spec.get("weights_file"):
+        weights = f" --weights {spec['weights_file']}"
+    return f"cbmir embed --study {study.address} --encoder {name}{weights}"
+
+
+def _is_old(study: Study, encoder: str, dataset: str, made: dict) -> bool:
+    from cbmir.search import outdated
+
+    return outdated(study, encoder, made if dataset == "neighbors" else made | {"parameters": {"index": ""}})
 
 
 def _results(study: Study) -> Iterator[str]:

@@ -13,7 +13,7 @@ import uuid
 from dataclasses import replace
 
 from cbmir.cluster import ray_session, resources
-from cbmir.embedding.account import Account, account, remove_doubles
+from cbmir.embedding.account import Account, account, embedded_digest, remove_doubles
 from cbmir.embedding.addresses import staging, sweep
 from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.plan import Plan, begun_with, is_done, make_plan, prepare, resolve_all
@@ -71,7 +71,7 @@ def _with_precision(study: Study, plans: list[Plan], options: EmbedOptions, stac
         elif precision == "auto":
             begun = None if options.overwrite else begun_with(study, plan)
             precision = begun or ("bfloat16" if _device(options, stack) == "cuda" else "float32")
-        chosen.append(replace(plan, precision=plan.precision))
+        chosen.append(replace(plan, precision=precision))
     return chosen
 
 
@@ -90,12 +90,12 @@ def _run(study: Study, plans: list[Plan], manifest: dict, options: EmbedOptions,
 
     attempt = uuid.uuid4().hex
     began = time.monotonic()
-    sweep(study)
     for plan in plans:
         study.delete("embeddings", plan.directory, "run.json")
         _sweep(study, plan)
         started = plan.started(attempt=attempt, dtype=options.dtype)
         study.write_json(started, "embeddings", plan.directory, "started.json")
+    sweep(study)
     try:
         rows = stream(study, plans, options, attempt=attempt, device=device)
     finally:
@@ -121,7 +121,7 @@ def _finish(study: Study, plan: Plan, manifest: dict, options: EmbedOptions, *, 
     record = run_record(
         "embed",
         parameters={"encoder": plan.fingerprint, "dtype": options.dtype},
-        inputs={"manifest": manifest["fingerprint"]},
+        inputs={"manifest": manifest["fingerprint"], "embedded": embedded_digest(study, plan.spec.name)},
         rows=result.embedded,
         failed=result.failed,
         dim=plan.dim,

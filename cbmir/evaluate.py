@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from cbmir.errors import UserError
 from cbmir.schemas import METRICS, QUERY_METRICS
-from cbmir.search import EXACT, exclusion_codes
-from cbmir.select import attach, attach_done, attach_manifest, connect
+from cbmir.search import EXACT, exclusion_codes, outdated
+from cbmir.select import attach, attach_done, attach_manifest, connect, select_where
 from cbmir.sql_files import bind, create, names, read
 from cbmir.store import Study, path_name, run_record
 
@@ -66,16 +66,17 @@ def evaluate(study: Study, *, ks: Sequence[int] | None = None, say=print) -> dic
 
 def find_searches(study: Study) -> list[Searched]:
     """Every finished neighbors dataset, exact ones first; refuses unfinished and outdated ones by name."""
-    manifest = study.require("manifest")
+    study.require("manifest")
     found = []
     for encoder in study.names("neighbors"):
         for index in study.names("neighbors", path_name(encoder)):
             run = study.require("neighbors", path_name(encoder), path_name(index))
-            now = study.require("embeddings", f"encoder={path_name(encoder)}")["fingerprint"]
-            if run["inputs"]["embeddings"] != now or run["inputs"]["manifest"] != manifest["fingerprint"]:
+            if outdated(study, encoder, run):
+                asked = run["parameters"]["index"]
+                name = f" --save-as {index}" if index != asked else ""
                 raise UserError(
-                    f"neighbors of {encoder} by {index} are older than its embeddings; search again: "
-                    f"cbmir search --encoder {encoder} --index {run['parameters']['index']} --overwrite ..."
+                    f"neighbors of {encoder} by {index} are older than the manifest, the embeddings or the index; search "
+                    f"again, with the same flags: cbmir search --study {study.address} --encoder {encoder} --index {asked}{name}"
                 )
             found.append(Searched(encoder, index, run))
     if not found:
@@ -129,7 +130,7 @@ def score(
     elif searched.run["parameters"]["index"] != EXACT:
         say(
             f"{searched.encoder} {searched.index}: no ANN recall, because there is no exact search of the same gallery and "
-            f"queries; make it with: cbmir search --encoder {searched.encoder} --index exact"
+            f"queries; make it with: cbmir search --study {study.address} --encoder {searched.encoder} --index exact"
         )
     per_query = connection.sql("SELECT * FROM per_query").to_arrow_table().cast(QUERY_METRICS)
     size = connection.execute("SELECT count(*) FROM gallery_keys JOIN embedded USING (image_key)").fetchall()[0][0]
@@ -151,7 +152,7 @@ def _attach_inputs(connection: duckdb.DuckDBPyConnection, study: Study, searched
     attach_done(connection, "done", study, searched.encoder)
     connection.execute("CREATE TEMP TABLE embedded AS SELECT image_key FROM done WHERE NOT failed")
     for table, predicate in (("query_keys", parameters["queries"]), ("gallery_keys", parameters["gallery"])):
-        connection.execute(f"CREATE TEMP TABLE {table} AS SELECT image_key FROM manifest WHERE (\n{predicate}\n)")
+        connection.register(table, select_where(connection, predicate, "image_key", role=table))
     keys, codes = exclusion_codes(study, tuple(parameters["exclude_same"]))
     columns = [
         pa.table({"image_key": keys, "exclusion": [c] * len(keys), "code": codes[:, c]}) for c in range(codes.shape[1])

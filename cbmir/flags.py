@@ -46,7 +46,10 @@ COMMANDS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that says what is wrong in one line."""
+    """argparse that says what is wrong in one line, and takes no abbreviation for what it means: --overwrite deletes."""
+
+    def __init__(self, *arguments, **options) -> None:
+        super().__init__(*arguments, **options | {"allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")

@@ -12,11 +12,14 @@ import numpy as np
 from cbmir.errors import UserError, nearest
 from cbmir.progress import Progress
 from cbmir.select import keys_where
-from cbmir.store import Study, path_name, run_record
+from cbmir.store import Study, changed_parameter, path_name, run_record
 from cbmir.vectors import Vectors, find_encoder
 
 DTYPES = ("f32", "f16", "bf16", "i8")
 SHARD = "shard-00000.usearch"
+FIRST_ALONE = (
+    1_000  # vectors added by one thread: threads that add to an almost empty graph leave nodes that no walk reaches
+)
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,11 @@ def build_index(study: Study, encoder: str, name: str, options: IndexOptions) ->
     """Build index `name` of one encoder's gallery -> (its run.json, whether it was built now).
 
     Zero vectors have no direction and stay out of the graph (counted in run.json); exact search ranks them at
-    distance 1. An index of that name built otherwise is refused unless `overwrite`.
+    distance 1. An index of that name with other parameters is refused unless `overwrite`; one that is older than the
+    embeddings or the manifest is rebuilt.
     """
     options.refuse_nonsense()
-    if name == "exact" or not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-        raise UserError(
-            f"--index {name}: not a name for an index; expected letters, digits, '.', '_', '-', and not 'exact'"
-        )
+    refuse_bad_name(name)
     encoder = find_encoder(study, encoder)
     vectors = Vectors(study, encoder)
     parameters = {key: value for key, value in asdict(options).items() if key != "overwrite"} | {"metric": "cos"}
@@ -58,9 +59,10 @@ def build_index(study: Study, encoder: str, name: str, options: IndexOptions) ->
     before = study.run_of(*target)
     if before and before["fingerprint"] == draft["fingerprint"] and not options.overwrite:
         return before, False
-    if before and not options.overwrite:
+    changed = changed_parameter(before, draft) if before else None
+    if changed and not options.overwrite:
         raise UserError(
-            f"index {name} of {encoder} was built otherwise ({_changed(before, draft)}); use another name, or --overwrite to rebuild it"
+            f"index {name} of {encoder} was built otherwise ({changed}); use another name, or --overwrite to rebuild it"
         )
     keys = vectors.keys(keys_where(study, options.gallery, role="gallery")["image_key"].to_numpy())
     if len(keys) == 0:
@@ -83,6 +85,14 @@ def build_index(study: Study, encoder: str, name: str, options: IndexOptions) ->
     return out.run, True
 
 
+def refuse_bad_name(name: str) -> None:
+    """An index's name is part of a path, and 'exact' is taken."""
+    if name == "exact" or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise UserError(
+            f"--index {name}: not a name for an index; expected letters, digits, '.', '_', '-', and not 'exact'"
+        )
+
+
 def _fill(vectors: Vectors, keys: np.ndarray, options: IndexOptions):
     from usearch.index import Index
 
@@ -99,19 +109,15 @@ def _fill(vectors: Vectors, keys: np.ndarray, options: IndexOptions):
         for tile_keys, tile in vectors.tiles(keys, rows=4_096):
             present = np.einsum("ij,ij->i", tile, tile) > 0
             zeros += int((~present).sum())
-            index.add(tile_keys[present].astype(np.uint64), np.ascontiguousarray(tile[present]))
+            tile_keys, tile = tile_keys[present].astype(np.uint64), np.ascontiguousarray(tile[present])
+            alone = max(0, min(len(tile), FIRST_ALONE - len(index)))
+            for rows, threads in ((slice(0, alone), 1), (slice(alone, None), 0)):
+                if len(tile[rows]):
+                    index.add(tile_keys[rows], tile[rows], threads=threads)
             progress.update(len(index) + zeros)
     if len(index) + zeros != len(keys):
         raise RuntimeError(f"the index holds {len(index):,} of {len(keys) - zeros:,} vectors")
     return index, zeros
-
-
-def _changed(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """'dtype bf16 there, f16 now' for the first parameter that differs, or the input that does."""
-    for key, value in now["parameters"].items():
-        if before["parameters"].get(key) != value:
-            return f"{key} {before['parameters'].get(key)} there, {value} now"
-    return "the embeddings or the manifest have changed since"
 
 
 def open_index(study: Study, encoder: str, name: str):
@@ -125,12 +131,12 @@ def open_index(study: Study, encoder: str, name: str):
     if name not in names:
         near = nearest(name, [*names, "exact"]) or f"there: {', '.join([*names, 'exact'])}"
         raise UserError(
-            f"no index '{name}' of {encoder} in the study; {near}; build it with: cbmir index --encoder {encoder} --index {name}"
+            f"no index '{name}' of {encoder} in the study; {near}; build it with: cbmir index --study {study.address} --encoder {encoder} --index {name}"
         )
     run = study.require("index", path_name(encoder), path_name(name))
     if run["inputs"]["embeddings"] != Vectors(study, encoder).run["fingerprint"]:
         raise UserError(
-            f"index {name} of {encoder} is older than the embeddings; rebuild it with: cbmir index --index {name} --overwrite ..."
+            f"index {name} of {encoder} is older than the embeddings; rebuild it with: cbmir index --study {study.address} --encoder {encoder} --index {name}"
         )
     path = study.path("index", path_name(encoder), path_name(name), SHARD)
     index = Index(

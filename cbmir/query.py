@@ -107,6 +107,8 @@ def encode_files(model: Encoder, files: list[str]) -> tuple[list[dict[str, Any]]
             pixels.append(apply(model.spec.geometry, read_image(file)))
         except ImageError as error:
             row["error"] = f"{error.stage}: {error}"
+        except (ValueError, OSError, MemoryError) as error:  # an image that no geometry fits
+            row["error"] = f"decode: {error}"
         rows.append(row)
         if len(pixels) == BATCH:
             vectors.append(model.encode(np.stack(pixels)))

@@ -10,9 +10,10 @@ from cbmir.embed import embed
 from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.plan import resolve_all
 from cbmir.evaluate import evaluate
-from cbmir.index import IndexOptions, build_index
+from cbmir.index import IndexOptions, build_index, refuse_bad_name
 from cbmir.report import leaderboard, leaderboard_text, write_report
-from cbmir.search import EXACT, SearchOptions, search
+from cbmir.search import EXACT, SearchOptions, exclusion_codes, search
+from cbmir.select import keys_where
 from cbmir.store import Study
 
 
@@ -32,7 +33,10 @@ class RunOptions:
 
 def run(study: Study, encoders: list[str], options: RunOptions, *, say=print) -> str:
     """Run every stage for all encoders -> path of the report. Raises what the stages raise."""
-    specs = resolve_all(encoders, options.embed)  # a misspelled encoder is said before anything is read
+    specs = resolve_all(
+        encoders, options.embed
+    )  # misuse is said before anything is read, and long before it is embedded
+    _refuse_nonsense(options)
     if options.source:
         record, written = write_manifest(
             study, options.source, options.roots, options.source_options, overwrite=options.embed.overwrite
@@ -40,6 +44,12 @@ def run(study: Study, encoders: list[str], options: RunOptions, *, say=print) ->
         say(f"manifest: {record['rows']:,} images{'' if written else ' (unchanged)'}")
         for note in record["parameters"]["notes"] if written else []:
             say(f"note: {note}")
+    for role, predicate in (
+        ("gallery", options.search.gallery or options.index.gallery),
+        ("queries", options.search.queries),
+    ):
+        keys_where(study, predicate, role=role)
+    exclusion_codes(study, options.search.exclude_same)
     embed(study, encoders, options.embed, say=say)
     for spec in specs:
         for index in options.indexes:
@@ -51,6 +61,15 @@ def run(study: Study, encoders: list[str], options: RunOptions, *, say=print) ->
     say(leaderboard_text(leaderboard(study)))
     say(f"report: {path}")
     return path
+
+
+def _refuse_nonsense(options: RunOptions) -> None:
+    options.embed.refuse_nonsense()
+    options.index.refuse_nonsense()
+    options.search.refuse_nonsense()
+    for index in options.indexes:
+        if index != EXACT:
+            refuse_bad_name(index)
 
 
 def _search_one(study: Study, encoder: str, index: str, options: RunOptions, say) -> None:

@@ -17,7 +17,7 @@ from cbmir.progress import Progress
 from cbmir.schemas import NEIGHBORS
 from cbmir.searchers import ExactSearch, IndexSearch
 from cbmir.select import attach_manifest, connect, keys_where
-from cbmir.store import Study, fingerprint, path_name, run_record
+from cbmir.store import Study, changed_parameter, fingerprint, path_name, run_record
 from cbmir.vectors import Vectors, find_encoder
 
 EXACT = "exact"
@@ -41,6 +41,13 @@ class SearchOptions:
     overwrite: bool = False
     save_as: str | None = None  # another name than the index's, for a second search of it
 
+    def refuse_nonsense(self) -> None:
+        """UserError for numbers outside what they can be."""
+        if self.k is not None and not 1 <= self.k <= MOST_NEIGHBORS:
+            raise UserError(f"-k {self.k}; expected 1 to {MOST_NEIGHBORS:,}")
+        if self.expansion_search is not None and self.expansion_search < 1:
+            raise UserError(f"--expansion-search {self.expansion_search}; expected 1 or more")
+
 
 @dataclass(frozen=True)
 class Roles:
@@ -57,8 +64,13 @@ class Roles:
 
 
 def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tuple[dict[str, Any], bool]:
-    """Find and store the neighbors of every query -> (run.json of neighbors/E/I, whether it was searched now)."""
-    _refuse_nonsense(options)
+    """Find and store the neighbors of every query -> (run.json of neighbors/E/I, whether it was searched now).
+
+    Neighbors found with other parameters are refused unless `overwrite`; outdated ones are searched again.
+    """
+    options.refuse_nonsense()
+    if options.save_as == EXACT and index != EXACT:
+        raise UserError(f"--save-as exact with --index {index}: that name is for exact neighbors; choose another")
     encoder = find_encoder(study, encoder)
     vectors = Vectors(study, encoder)
     graph, built = (None, None) if index == EXACT else open_index(study, encoder, index)
@@ -83,9 +95,10 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
     before = study.run_of(*target)
     if before and before["fingerprint"] == draft["fingerprint"] and not options.overwrite:
         return before, False
-    if before and not options.overwrite:
+    changed = changed_parameter(before, draft) if before else None
+    if changed and not options.overwrite:
         raise UserError(
-            f"neighbors of {encoder} by {name} were searched otherwise ({_changed(before, draft)}); "
+            f"neighbors of {encoder} by {name} were searched otherwise ({changed}); "
             "store these as well with --save-as NAME, or --overwrite to replace them"
         )
     if graph is None:
@@ -108,11 +121,14 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
     return out.run, True
 
 
-def _refuse_nonsense(options: SearchOptions) -> None:
-    if options.k is not None and not 1 <= options.k <= MOST_NEIGHBORS:
-        raise UserError(f"-k {options.k}; expected 1 to {MOST_NEIGHBORS:,}")
-    if options.expansion_search is not None and options.expansion_search < 1:
-        raise UserError(f"--expansion-search {options.expansion_search}; expected 1 or more")
+def outdated(study: Study, encoder: str, run: dict[str, Any]) -> bool:
+    """Whether what a search's run.json names as its inputs has changed since: manifest, embeddings or index."""
+    now = {
+        "manifest": study.run_of("manifest"),
+        "embeddings": study.run_of("embeddings", f"encoder={path_name(encoder)}"),
+        "index": study.run_of("index", path_name(encoder), path_name(run["parameters"]["index"])),
+    }
+    return any((now[name] or {}).get("fingerprint") != made for name, made in run["inputs"].items() if name in now)
 
 
 def _depth(asked: int | None, gallery: int) -> int:
@@ -171,13 +187,6 @@ def exclusion_codes(study: Study, columns: tuple[str, ...]) -> tuple[np.ndarray,
     codes = [table[f"c{i}"].to_numpy() for i in range(len(columns))]
     empty = np.zeros((table.num_rows, 0), np.int64)
     return table["image_key"].to_numpy(), np.stack(codes, axis=1) if codes else empty
-
-
-def _changed(before: dict[str, Any], now: dict[str, Any]) -> str:
-    for key, value in now["parameters"].items():
-        if before["parameters"].get(key) != value:
-            return f"{key} {before['parameters'].get(key)} there, {value} now"
-    return "the embeddings, the manifest or the index have changed since"
 
 
 def _write(out, searcher, vectors: Vectors, queries: np.ndarray, progress: Progress) -> int:

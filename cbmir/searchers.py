@@ -74,6 +74,8 @@ class IndexSearch:
 
     def _depths(self) -> list[int]:
         """How many candidates to ask for in each round; none where a full pass is cheaper."""
+        if len(self.graph) == 0:
+            return []
         needed = (self.k + 1) * (2 if self.share < 1 or self.codes[1].shape[1] else 1) / self.share
         depths = [int(needed * factor) for factor in self.ROUNDS]
         limit = max(self.k + 1, min(self.DEEPEST, len(self.graph) // 2))

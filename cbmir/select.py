@@ -5,7 +5,9 @@ DuckDB answers both; nothing here holds a whole manifest as Python objects.
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from collections.abc import Iterator
 
 import duckdb
@@ -17,9 +19,12 @@ from cbmir.store import Study, path_name
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB without progress bar; it spills to its own temporary directory."""
+    """An in-memory DuckDB without progress bar; what does not fit in memory goes to the system's temporary directory."""
     connection = duckdb.connect()
     connection.execute("SET enable_progress_bar = false")
+    connection.execute(
+        f"SET temp_directory = '{tempfile.gettempdir()}/cbmir-duckdb-{os.getpid()}'"
+    )  # its default is ./.tmp
     return connection
 
 
@@ -45,6 +50,9 @@ def attach(
         connection.read_parquet(files, hive_partitioning=False).create_view(view, replace=True)
         return
     remote = pads.dataset(files, filesystem=study.fs, format="parquet")
+    readable = [field.name for field in remote.schema if "halffloat" not in str(field.type)]
+    if columns is None and len(readable) < len(remote.schema.names):
+        columns = readable
     connection.register(view, remote.to_table(columns=columns) if columns else remote)
 
 
@@ -70,7 +78,7 @@ def select_where(connection: duckdb.DuckDBPyConnection, predicate: str, columns:
     """`SELECT columns FROM manifest WHERE predicate ORDER BY image_key`, with DuckDB's complaint as one line."""
     try:
         # parsed by itself: pasted into a query, "true) UNION SELECT 5 WHERE (true" would select what is not there
-        one = duckdb.SQLExpression(predicate)
+        one = duckdb.SQLExpression(predicate.strip().rstrip(";"))
         return connection.view("manifest").filter(one).order("image_key").project(columns).to_arrow_table()
     except duckdb.Error as error:
         raise UserError(explain(error, predicate, connection, role=role)) from None

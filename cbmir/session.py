@@ -46,6 +46,8 @@ def open_session(study: Study) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
     if study.run_of("metrics"):
         attach(connection, "metrics", study, study.files("metrics"))
         runs.append(("metrics", "", ""))
+    for encoder in study.names("index"):
+        runs += [("index", encoder, index) for index in study.names("index", path_name(encoder))]
     _runs_view(connection, study, runs)
     return connection, notes
 
@@ -114,8 +116,15 @@ def ask(study: Study, statement: str | None, *, csv: str | None = None, parquet:
     elif sys.stdin.isatty():
         _converse(connection)
     else:
-        for part in connection.extract_statements(sys.stdin.read()):
-            _answer(connection, part.query)
+        for statement in _statements(connection, sys.stdin.read()):
+            _answer(connection, statement)
+
+
+def _statements(connection, text: str) -> list[str]:
+    try:
+        return [part.query for part in connection.extract_statements(text)]
+    except duckdb.Error as error:
+        raise UserError(" ".join(str(error).split("\n\n")[0].split())) from None
 
 
 def _answer(connection, statement: str, *, csv: str | None = None, parquet: str | None = None) -> None:

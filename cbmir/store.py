@@ -189,6 +189,7 @@ class Publication:
         slug = fingerprint(*target)
         self._slug = slug
         self.parts = (".staging", f"{slug}-{uuid.uuid4().hex[:8]}") if study.is_local else target
+        self._written: list[str] = []
 
     def begin(self) -> None:
         self._sweep()
@@ -211,6 +212,7 @@ class Publication:
     def write_table(self, table: pa.Table, name: str, contract: str) -> None:
         check(table, contract)
         self.study.write_table(table, *self.parts, name)
+        self._written.append(name)
 
     def local_path(self, name: str) -> str:
         """A local path for a library that can only write files; uploaded by `upload` on object stores."""
@@ -230,6 +232,11 @@ class Publication:
             self.study.delete(*self.parts)
 
     def finish(self) -> None:
+        lost = [name for name in self._written if not self.study.exists(*self.parts, name)]
+        if lost:
+            raise ContractError(
+                f"{'/'.join(self.target)}: another run has begun the same dataset and removed this one's files; run one at a time"
+            )
         self.study.write_json(self.run, *self.parts, "run.json")
         if not self.study.is_local:
             return
@@ -242,6 +249,14 @@ class Publication:
         shutil.rmtree(old, ignore_errors=True)
         with contextlib.suppress(OSError):  # other writers may still stage
             os.rmdir(self.study.path(".staging"))
+
+
+def changed_parameter(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """Two run.json -> 'k 4 there, 5 now' for the first parameter that differs, None where all agree."""
+    for key, value in now["parameters"].items():
+        if before["parameters"].get(key) != value:
+            return f"{key} {before['parameters'].get(key)} there, {value} now"
+    return None
 
 
 def run_record(

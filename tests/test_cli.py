@@ -38,9 +38,9 @@ def read_csv(path: Path) -> list[dict]:
 def test_run_leaves_every_dataset_and_a_report(study):
     assert outcome(study, "pixels32") == (200, 199, 1, 200)
     for index in ("exact", "hnsw"):
-        assert (study / "neighbors" / "tiny" / index / "run.json").exists()
+        assert (study / "neighbors" / "tiny~random0" / index / "run.json").exists()
     assert "tiny" in (study / "report" / "report.html").read_text()
-    assert json.loads((study / "embeddings" / "encoder=tiny" / "run.json").read_text())["random_weights"] == 0
+    assert json.loads((study / "embeddings" / "encoder=tiny~random0" / "run.json").read_text())["random_weights"] == 0
 
 
 def test_run_again_skips_what_is_done_and_says_so(study, capsys):
@@ -71,12 +71,12 @@ def test_pandas_and_duckdb_read_the_study_without_cbmir(study):
     best = metrics.query(
         "metric == 'precision_at_k' and relevance == 'region' and k == 1 and slice_by == 'all' and average == 'micro'"
     )
-    assert set(best["encoder"]) == {"pixels32", "tiny"}
+    assert set(best["encoder"]) == {"pixels32", "tiny~random0"}
     assert (best["value"] > best["chance"]).all()
     vectors = duckdb.sql(
         f"SELECT encoder, len(embedding) AS dim, count(*) FROM '{study}/embeddings/*/*.parquet' GROUP BY ALL ORDER BY 1"
     ).fetchall()
-    assert vectors == [("pixels32", 1024, 199), ("tiny", vectors[1][1], 199)]
+    assert vectors == [("pixels32", 1024, 199), ("tiny~random0", vectors[1][1], 199)]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_sql_prints_saves_and_reads_statements_from_a_pipe(study, tmp_path, caps
 
 def test_query_finds_the_image_itself_when_it_is_in_the_gallery(study, tmp_path, capsys):
     image_id, uri = duckdb.sql(
-        f"SELECT image_id, uri FROM '{study}/manifest/*.parquet' JOIN '{study}/embeddings/encoder=tiny/*.parquet' USING (image_key) "
+        f"SELECT image_id, uri FROM '{study}/manifest/*.parquet' JOIN '{study}/embeddings/encoder=tiny~random0/*.parquet' USING (image_key) "
         "WHERE split = 'train' ORDER BY 1 LIMIT 1"
     ).fetchall()[0]
     for index in ("exact", "hnsw"):

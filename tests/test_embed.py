@@ -140,18 +140,28 @@ def test_failures_say_where_and_why_and_can_be_retried(ray_session, phantom_stud
     assert (result.embedded, result.failed) == (200, 0)
 
 
-def test_vectors_made_otherwise_are_refused_until_overwritten(ray_session, phantom_study):
-    name = "same=timm:test_resnet"
-    embed(phantom_study, [name + "~random0"], EmbedOptions(), say=str)
+def weights_file(path: Path, seed: int) -> dict[str, str]:
+    """A file of weights drawn with `seed`, as options.weights has it."""
+    import timm
+    import torch
+
+    torch.manual_seed(seed)
+    torch.save(timm.create_model("test_resnet").state_dict(), path)
+    return {"": str(path)}
+
+
+def test_vectors_made_otherwise_are_refused_until_overwritten(ray_session, phantom_study, tmp_path):
+    name, weights = "same=timm:test_resnet", weights_file(tmp_path / "w0.pth", 0)
+    embed(phantom_study, [name], EmbedOptions(weights=weights), say=str)
     for other, options, reason in (
-        (name + "~random1", EmbedOptions(), r"weights \w{12} there, \w{12} now"),
-        (name + "@96~random0", EmbedOptions(), "other geometry"),
-        (name + "~random0", EmbedOptions(precision="bfloat16"), "another precision"),
-        (name + "~random0", EmbedOptions(dtype="float16"), "stored as float32 there, float16 now"),
+        (name, EmbedOptions(weights=weights_file(tmp_path / "w1.pth", 1)), r"weights \w{12} there, \w{12} now"),
+        (name + "@96", EmbedOptions(weights=weights), "other geometry"),
+        (name, EmbedOptions(weights=weights, precision="bfloat16"), "another precision"),
+        (name, EmbedOptions(weights=weights, dtype="float16"), "stored as float32 there, float16 now"),
     ):
         with pytest.raises(UserError, match=rf"embeddings of same made otherwise \({reason}\).*--overwrite"):
             embed(phantom_study, [other], options, say=str)
-    embed(phantom_study, [name + "~random0"], EmbedOptions(dtype="float16", overwrite=True), say=str)
+    embed(phantom_study, [name], EmbedOptions(weights=weights, dtype="float16", overwrite=True), say=str)
     file = next(Path(phantom_study.root).glob("embeddings/encoder=same/*.parquet"))
     assert pq.ParquetFile(file).schema_arrow.field("embedding").type.value_type == pa.float16()
     assert outcome(Path(phantom_study.root), "same") == (200, 199, 1, 200)
@@ -200,6 +210,61 @@ def test_misuse_is_said_before_ray_starts_and_writes_nothing(phantom_study, enco
         embed(phantom_study, encoders, options, say=str)
     assert "\n" not in str(error.value)
     assert not phantom_study.exists("embeddings")
+
+
+def test_a_lost_file_is_noticed_although_run_json_stands(ray_session, phantom_study):
+    embed(phantom_study, ["pixels32"], EmbedOptions(), say=str)
+    Path(phantom_study.files("embeddings", "encoder=pixels32")[0]).unlink()
+    embed(phantom_study, ["pixels32"], EmbedOptions(), say=str)
+    assert outcome(Path(phantom_study.root), "pixels32") == (200, 199, 1, 200)
+
+
+def test_the_fingerprint_says_which_images_have_a_vector(tmp_path):
+    """So that a search made before a failure was retried is known to be outdated."""
+    from cbmir.embedding.account import embedded_digest
+    from tests.studies import make_study
+
+    rows = [{"image_id": "a/1"}, {"image_id": "a/2"}]
+    one = make_study(tmp_path / "one", rows, {"a/1": np.ones(2)})
+    both = make_study(tmp_path / "both", rows, {"a/1": np.ones(2), "a/2": np.ones(2)})
+    again = make_study(tmp_path / "again", rows, {"a/1": np.zeros(2), "a/2": np.ones(2)}, files=2)
+    assert embedded_digest(one, "pixels32") != embedded_digest(both, "pixels32") == embedded_digest(again, "pixels32")
+
+
+def test_what_float16_would_make_infinite_is_a_failure(phantom_study):
+    from cbmir.embedding.sink import EmbeddingSink
+
+    phantom_study.write_json({"attempt": "a"}, "embeddings", "encoder=pixels32", "started.json")
+    sink = EmbeddingSink(phantom_study.root, ["pixels32"], attempt="a", dtype="float16", rows_per_file=1)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 2.0, 70_000.0, 1.0], pa.float32()), 2)
+    nothing = pa.nulls(2, pa.string())
+    block = pa.table(
+        {
+            "image_key": [1, 2],
+            "uri": ["u", "v"],
+            "need": [1, 1],
+            "stage": nothing,
+            "error": nothing,
+            "embedding_0": lists,
+        }
+    )
+    sink.write([block], None)
+    assert pq.read_table(phantom_study.files("embeddings", "encoder=pixels32"), partitioning=None)[
+        "image_key"
+    ].to_pylist() == [1]
+    (failure,) = pq.read_table(phantom_study.files("failures", "encoder=pixels32"), partitioning=None).to_pylist()
+    assert (failure["image_key"], failure["stage"]) == (2, "encode")
+
+
+def test_a_running_embed_keeps_its_addresses_when_another_starts(phantom_study):
+    from cbmir.embedding.addresses import sweep, write_addresses
+
+    for encoder, attempt in (("pixels32", "mine"), ("other", "theirs")):
+        phantom_study.write_json({"attempt": attempt}, "embeddings", f"encoder={encoder}", "started.json")
+        write_addresses(phantom_study, [encoder], attempt, least_rows=50)
+    write_addresses(phantom_study, ["pixels32"], "killed", least_rows=50)
+    sweep(phantom_study)
+    assert phantom_study.names(".staging") == ["todo-mine", "todo-theirs"]
 
 
 def test_no_gpu_is_said(ray_session, phantom_study):

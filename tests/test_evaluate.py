@@ -238,7 +238,7 @@ def test_without_an_exact_search_alike_recall_is_not_made_up(hand):
     evaluate(hand, say=said.append)
     assert not [row for row in metrics(hand) if row["metric"] == "ann_recall"]
     assert "no ANN recall" in said[0]
-    assert "cbmir search --encoder pixels32 --index exact" in said[0]
+    assert "--encoder pixels32 --index exact" in said[0]
 
 
 def test_query_metrics_average_to_the_metrics(hand):
@@ -262,7 +262,7 @@ def test_nothing_searched_and_outdated_searches_are_refused(tmp_path, hand):
         evaluate(empty)
     run = hand.run_of("embeddings", "encoder=pixels32")
     hand.write_json(run | {"fingerprint": "0" * 16}, "embeddings", "encoder=pixels32", "run.json")
-    with pytest.raises(UserError, match="neighbors of pixels32 by exact are older than its embeddings"):
+    with pytest.raises(UserError, match="neighbors of pixels32 by exact are older than"):
         evaluate(hand)
 
 

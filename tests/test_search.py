@@ -255,6 +255,36 @@ def test_zero_vectors_stay_out_of_the_graph_and_are_still_searched(tmp_path):
     assert len(found[image_key("a/20")]) == 19
 
 
+def test_an_index_older_than_the_embeddings_is_rebuilt_and_its_search_outdated(study):
+    from cbmir.evaluate import find_searches
+    from cbmir.search import outdated
+
+    build_index(study, "pixels32", "hnsw", IndexOptions())
+    run, _ = search(study, "pixels32", "hnsw", SearchOptions(k=3))
+    assert not outdated(study, "pixels32", run)
+    build_index(study, "pixels32", "hnsw", IndexOptions(dtype="i8", overwrite=True))
+    assert outdated(study, "pixels32", run)
+    with pytest.raises(UserError, match="older than the manifest, the embeddings or the index; search again"):
+        find_searches(study)
+    assert search(study, "pixels32", "hnsw", SearchOptions(k=3))[1] is True
+    embedded = study.run_of("embeddings", "encoder=pixels32")
+    study.write_json(embedded | {"fingerprint": "1" * 16}, "embeddings", "encoder=pixels32", "run.json")
+    assert build_index(study, "pixels32", "hnsw", IndexOptions(dtype="i8"))[1] is True
+
+
+def test_an_approximate_search_is_not_stored_as_exact(study):
+    build_index(study, "pixels32", "hnsw", IndexOptions())
+    with pytest.raises(UserError, match="--save-as exact with --index hnsw"):
+        search(study, "pixels32", "hnsw", SearchOptions(k=3, save_as="exact"))
+
+
+def test_a_predicate_may_end_in_a_semicolon_and_still_be_evaluated(study):
+    from cbmir.evaluate import evaluate
+
+    search(study, "pixels32", "exact", SearchOptions(k=3, queries="split = 'test' ;"))
+    assert evaluate(study)["rows"] > 0
+
+
 def test_ids_are_a_datasets_own(tmp_path):
     """Patient 1 of one dataset is not patient 1 of another; a value of any other column is what it is."""
     rows = [

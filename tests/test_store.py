@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cbmir import store
-from cbmir.schemas import ContractError
+from cbmir.schemas import MANIFEST, ContractError
 from cbmir.store import Study, fingerprint, open_filesystem, path_name, run_record
 
 FAILED = pa.table(
@@ -237,3 +237,31 @@ def test_a_run_record_says_what_was_run_and_with_what():
     assert found["versions"]["pyarrow"] == pa.__version__
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found["finished"])
     assert re.fullmatch(r"[0-9a-f]{16}", found["fingerprint"])
+
+
+def test_a_dataset_whose_files_another_run_removed_is_not_published(tmp_path):
+    """Two runs of the same stage: the second sweeps the first one's staging, and the first must not publish the rest."""
+    study = Study(str(tmp_path / "study"))
+    first = study.publishing("manifest")
+    out = first.__enter__()
+    out.write_table(MANIFEST.empty_table(), "a.parquet", "manifest")
+    with study.publishing("manifest") as other:
+        other.write_table(MANIFEST.empty_table(), "b.parquet", "manifest")
+        other.run = {"whose": "other"}
+    out.write_table(MANIFEST.empty_table(), "c.parquet", "manifest")
+    with pytest.raises(ContractError, match="another run has begun the same dataset"):
+        first.__exit__(None, None, None)
+    assert study.run_of("manifest") == {"whose": "other"}
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
+    study = Study(str(tmp_path / "study"))
+    with study.publishing("manifest") as out:
+        out.write_table(MANIFEST.empty_table(), "a.parquet", "manifest")
+        out.run = {"n": 1}
+    name = f".staging/{out._slug}-old-0"
+    (tmp_path / "study" / ".staging").mkdir()
+    (tmp_path / "study" / "manifest").rename(tmp_path / "study" / name)
+    with pytest.raises(KeyboardInterrupt), study.publishing("manifest"):
+        raise KeyboardInterrupt
+    assert study.run_of("manifest") == {"n": 1}

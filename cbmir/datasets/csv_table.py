@@ -8,6 +8,8 @@ anatomic_region, labels | label | finding (`|` between several). Every further c
 from __future__ import annotations
 
 import posixpath
+import re
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -53,9 +55,8 @@ def read(roots: list[str], options: Options) -> pa.Table:
 def _read_one(root: str, options: Options) -> pa.Table:
     raw = _parse(root, options)
     names = _names(raw.column_names, root, options)
-    directory = root.rpartition("/")[0] if "://" in root else posixpath.dirname(open_filesystem(root)[1])
     dataset = options.constants.get("dataset") or posixpath.basename(root).split(".")[0]
-    columns = {"uri": _uris(raw[names["path"]], directory, root)}
+    columns = {"uri": _uris(raw[names["path"]], root)}
     for name in ("dataset", "split", "patient_id", "study_id", "modality", "region", "volume_id"):
         if name in names:
             columns[name] = raw[names[name]].cast(pa.string())
@@ -69,8 +70,8 @@ def _read_one(root: str, options: Options) -> pa.Table:
     columns["image_id"] = _image_ids(raw, names, columns["dataset"])
     used = set(names.values())
     for name in raw.column_names:
-        if name not in used and name not in columns:
-            columns[name] = raw[name]
+        if name not in used:  # kept, beside a column that was mapped to the same name
+            columns[f"their_{name}" if name in columns or name in SYNONYMS else name] = raw[name]
     return pa.table(columns)
 
 
@@ -85,13 +86,14 @@ def _parse(root: str, options: Options) -> pa.Table:
             pacsv.open_csv(stream, parse_options=parse) as t,
         ):
             header = t.schema.names
-        text = {name: pa.string() for name in header if name in text_names or name.lower() in text_names
-                or name.lower().endswith("id")}  # fmt: skip
+        text = {name: pa.string() for name in header if name.strip() in text_names or name.strip().lower() in text_names
+                or name.strip().lower().endswith("id")}  # fmt: skip
         convert = pacsv.ConvertOptions(
             column_types=text, strings_can_be_null=True, null_values=["", "NA", "NaN", "nan"]
         )
         with fs.open_input_stream(path, compression="detect") as stream:
-            return pacsv.read_csv(stream, convert_options=convert, parse_options=parse)
+            table = pacsv.read_csv(stream, convert_options=convert, parse_options=parse)
+            return table.rename_columns([name.strip() for name in table.column_names])
     except FileNotFoundError:
         raise UserError(
             f"no table at {root}; expected a CSV file with a header and one row an image; check ROOT"
@@ -103,7 +105,8 @@ def _parse(root: str, options: Options) -> pa.Table:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    """The parser's complaint without the row's content, which may be a patient's."""
+    return re.sub(r"(got \d+):.*", r"\1", " ".join(str(error).split()))[:200]
 
 
 def _names(found: list[str], root: str, options: Options) -> dict[str, str]:
@@ -132,12 +135,20 @@ def _names(found: list[str], root: str, options: Options) -> dict[str, str]:
     return names
 
 
-def _uris(paths: pa.ChunkedArray, directory: str, root: str) -> pa.Array:
+def _uris(paths: pa.ChunkedArray, root: str) -> pa.Array:
+    """Paths of a table at `root` -> addresses: absolute ones as they are, relative ones from the table's directory."""
     if paths.null_count:
         row = pc.index(pc.is_null(paths), True).as_py() + 2
         raise UserError(f"{root} line {row}: the path is blank; expected a path to an image in every row")
-    whole = [p if p.startswith("/") or "://" in p else posixpath.normpath(f"{directory}/{p}") if "://" not in directory
-             else f"{directory}/{p}" for p in paths.to_pylist()]  # fmt: skip
+    if "://" in root:
+        table = urlsplit(root)
+        above = table.path.rpartition("/")[0]
+        whole = [p if "://" in p else urlunsplit(table._replace(path=f"{above}/{quote(p)}")) for p in paths.to_pylist()]
+    else:
+        above = posixpath.dirname(open_filesystem(root)[1])
+        whole = [
+            p if p.startswith("/") or "://" in p else posixpath.normpath(f"{above}/{p}") for p in paths.to_pylist()
+        ]
     return pa.array(whole, pa.string())
 
 

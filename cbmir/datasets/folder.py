@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -39,13 +40,26 @@ def _rows(root: str, options: Options) -> Iterator[dict]:
     if fs.get_file_info(top).type != pafs.FileType.Directory:
         raise UserError(f"no directory {root}; expected a folder of images; check ROOT")
     dataset = options.constants.get("dataset") or PurePosixPath(top).name
-    scheme = root.split("://")[0] + "://" if "://" in root else ""
     files = [i.path for i in fs.get_file_info(pafs.FileSelector(top, recursive=True)) if i.is_file]
     for path in sorted(files):
         relative = PurePosixPath(os.path.relpath(path, top))
         if relative.suffix.lower() not in IMAGE_SUFFIXES or any(part.startswith(".") for part in relative.parts):
             continue
-        yield {"image_id": f"{dataset}/{relative}", "uri": scheme + path, "dataset": dataset, **_meaning(relative)}
+        yield {
+            "image_id": f"{dataset}/{relative}",
+            "uri": _address(path, root),
+            "dataset": dataset,
+            **_meaning(relative),
+        }
+
+
+def _address(path: str, root: str) -> str:
+    """A local path as it is; one on an object store as an address, with the root's own options behind '?'."""
+    if "://" not in root:
+        return path
+    place = urlsplit(root)
+    inside = path.split("/", 1)[1] if place.netloc else path.lstrip("/")  # a bucket is the first part of its paths
+    return urlunsplit(place._replace(path=f"/{quote(inside)}"))
 
 
 def _meaning(relative: PurePosixPath) -> dict:

@@ -30,7 +30,6 @@ class MedSet:
     modality: str
     region: str
     classes: tuple[str, ...]
-    multi_label: bool = False
 
 
 _ORGANS = ("bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right", "liver", "lung-left",
@@ -42,7 +41,7 @@ SETS: dict[str, MedSet] = {
         "cancer-associated stroma", "colorectal adenocarcinoma epithelium")),
     "chestmnist": MedSet("XR", "chest", (
         "atelectasis", "cardiomegaly", "effusion", "infiltration", "mass", "nodule", "pneumonia", "pneumothorax",
-        "consolidation", "edema", "emphysema", "fibrosis", "pleural", "hernia"), multi_label=True),
+        "consolidation", "edema", "emphysema", "fibrosis", "pleural", "hernia")),
     "dermamnist": MedSet("DERM", "skin", (
         "actinic keratoses and intraepithelial carcinoma", "basal cell carcinoma", "benign keratosis-like lesions",
         "dermatofibroma", "melanoma", "melanocytic nevi", "vascular lesions")),

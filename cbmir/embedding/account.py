@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -41,6 +42,14 @@ def account(study: Study, encoder: str) -> Account:
         " FROM manifest LEFT JOIN (SELECT image_key, bool_and(failed) AS failed FROM done GROUP BY image_key) USING (image_key)"
     ).fetchall()[0]
     return Account(encoder, embedded, failed, missing)
+
+
+def embedded_digest(study: Study, encoder: str) -> str:
+    """SHA-256 of the keys that have a vector: a retried failure makes other embeddings, and what was searched in them is outdated."""
+    connection = connect()
+    attach_done(connection, "done", study, encoder)
+    keys = connection.sql("SELECT image_key FROM done WHERE NOT failed ORDER BY image_key").to_arrow_table()
+    return hashlib.sha256(keys["image_key"].to_numpy().tobytes()).hexdigest()
 
 
 def remove_doubles(study: Study, encoder: str) -> int:

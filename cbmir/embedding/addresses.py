@@ -10,7 +10,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from cbmir.select import to_do
-from cbmir.store import Study
+from cbmir.store import Study, path_name
 
 MOST_TASKS = 2_000  # so that the driver's memory does not grow with the collection
 SCHEMA = pa.schema([("image_key", pa.int64()), ("uri", pa.string()), ("need", pa.int64())])
@@ -43,9 +43,15 @@ def staging(attempt: str) -> tuple[str, str]:
 
 
 def sweep(study: Study) -> None:
-    """Remove the addresses of killed runs."""
+    """Remove the addresses of killed runs: those whose attempt no encoder's started.json names any more."""
+    running = set()
+    for encoder in study.names("embeddings"):
+        directory = f"encoder={path_name(encoder)}"
+        started = study.read_json("embeddings", directory, "started.json")
+        if started and study.run_of("embeddings", directory) is None:
+            running.add(f"todo-{started['attempt']}")
     for name in study.names(".staging"):
-        if name.startswith("todo-"):
+        if name.startswith("todo-") and name not in running:
             study.delete(".staging", name)
 
 

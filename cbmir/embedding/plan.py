@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 
+from cbmir.embedding.account import account
 from cbmir.embedding.options import EmbedOptions
 from cbmir.encoders.build import build
 from cbmir.encoders.spec import EncoderSpec
@@ -86,14 +87,17 @@ def begun_with(study: Study, plan: Plan) -> str | None:
 def is_done(study: Study, plan: Plan, manifest: dict) -> bool:
     """Whether every row of this manifest has been accounted for."""
     run = study.run_of("embeddings", plan.directory)
-    return run is not None and run["inputs"]["manifest"] == manifest["fingerprint"]
+    if run is None or run["inputs"]["manifest"] != manifest["fingerprint"]:
+        return False
+    return account(study, plan.spec.name).missing == 0
 
 
 def prepare(study: Study, plan: Plan, options: EmbedOptions) -> None:
     """Refuse vectors made otherwise, or clear them away when told to."""
     if options.overwrite:
-        study.delete("embeddings", plan.directory)
+        study.delete("embeddings", plan.directory, "run.json")  # first: a kill in between leaves them unfinished
         study.delete("failures", plan.directory)
+        study.delete("embeddings", plan.directory)
     started = study.read_json("embeddings", plan.directory, "started.json")
     if started is not None:
         found = (started["fingerprint"], started["dtype"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from ray.data import Datasink
@@ -17,7 +18,7 @@ from cbmir.errors import UserError
 from cbmir.schemas import FAILURES, check, embeddings
 from cbmir.store import Study, path_name
 
-NOT_FINITE = "the encoder's vector is not finite"
+NOT_FINITE = "the encoder's vector is not finite in the stored type"
 
 
 class EmbeddingSink(Datasink):
@@ -48,6 +49,8 @@ class EmbeddingSink(Datasink):
         directory = f"encoder={path_name(encoder)}"
         name = block_name(rows["image_key"])
         failed = pc.is_null(rows[f"embedding_{i}"])
+        if self.dtype == "float16":
+            failed = pc.or_(failed, _too_large(rows[f"embedding_{i}"]))
         good, bad = rows.filter(pc.invert(failed)), rows.filter(failed)
         if good.num_rows:
             vectors = _vectors(good["image_key"], good[f"embedding_{i}"], self.dtype)
@@ -66,6 +69,14 @@ def block_name(keys: pa.ChunkedArray) -> str:
     """File name of a block: hash of its keys in ascending order."""
     ordered = pc.take(keys, pc.sort_indices(keys)).combine_chunks()
     return hashlib.sha256(ordered.to_numpy().tobytes()).hexdigest()[:24] + ".parquet"
+
+
+def _too_large(lists: pa.ChunkedArray) -> pa.Array:
+    """Rows with a value that float16 would make infinite."""
+    column = lists.combine_chunks()
+    values = np.nan_to_num(column.values.to_numpy(zero_copy_only=False)).reshape(-1, lists.type.list_size)
+    window = values[column.offset : column.offset + len(column)]
+    return pa.array(np.abs(window).max(axis=1, initial=0.0) > np.finfo(np.float16).max)
 
 
 def _vectors(keys: pa.ChunkedArray, lists: pa.ChunkedArray, dtype: str) -> pa.Table:

@@ -91,13 +91,11 @@ class ParsedName:
 
     @property
     def canonical(self) -> str:
-        """The name in a study: the alias, or the parts in their fixed order."""
-        if self.alias:
-            return self.alias
+        """The name in a study: the alias, or the parts in their fixed order; random weights always show in it."""
         options = "".join(f",{key}={_text(value)}" for key, value in sorted(self.options.items()))
         size = f"@{self.size}" if self.size else ""
         seed = f"~random{self.random_seed}" if self.random_seed is not None else ""
-        return f"{self.base}{options}{size}{seed}"
+        return f"{self.alias}{seed}" if self.alias else f"{self.base}{options}{size}{seed}"
 
 
 _NAME = re.compile(

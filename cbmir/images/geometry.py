@@ -19,6 +19,9 @@ FILTERS = {
 }
 
 
+MOST_PIXELS = 1 << 26  # of the image between resize and crop; a strip of one pixel's height would ask for gigabytes
+
+
 @dataclass(frozen=True)
 class Geometry:
     """How pixels are brought to `size` x `size`. All filters are Pillow's, with antialias.
@@ -55,6 +58,8 @@ def apply(geometry: Geometry, pixels: np.ndarray) -> np.ndarray:
     if geometry.grey:
         image = image.convert("L")
     new = resized(image.size, geometry)
+    if new[0] * new[1] > MOST_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels are too thin: they would become {new[0]} x {new[1]}")
     if new != image.size:
         image = image.resize(new, FILTERS[geometry.interpolation])
     return np.asarray(_centre(image, geometry)).reshape(geometry.shape)

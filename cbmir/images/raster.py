@@ -6,7 +6,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from cbmir.images.errors import ImageError
 
@@ -23,7 +23,10 @@ def decode(data: bytes) -> np.ndarray:
         raise ImageError("the file is empty", stage="decode")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # e.g. palette transparency: not worth a line an image
-        image = Image.open(io.BytesIO(data))
+        try:
+            image = Image.open(io.BytesIO(data))
+        except UnidentifiedImageError:  # Pillow's own message holds a memory address, different each time
+            raise ImageError("the file is of no image format that is known", stage="decode") from None
         if image.mode in _DEEP:
             return np.repeat(stretch(np.asarray(image))[:, :, None], 3, axis=2)
         return np.asarray(image.convert("RGB"))

@@ -51,6 +51,8 @@ def draw_collection(
     """
     if seed < 0:
         raise UserError(f"seed={seed}: expected 0 or more")
+    if images < 1:
+        raise UserError(f"images={images}: expected 1 or more")
     broken = round(images * BROKEN_SHARE) if broken is None else broken
     if not 0 <= broken <= images:
         raise UserError(f"broken={broken}: expected 0 to {images}, the number of images")

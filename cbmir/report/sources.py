@@ -31,13 +31,17 @@ _RUNS = pa.schema(
 )
 _PATH = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|(?<![\w.)/])/)(?:[^\s/'\"]+/)+")
 
+_QUOTED = re.compile(
+    r"(['\"])[^'\"]*/([^'\"/]+)\1"
+)  # folders may hold spaces, and a bucket's path begins with no slash
+
 
 def bare(text: str) -> str:
     """`text` without the folders of absolute paths and addresses: a report goes to people, not to machines.
 
     "cannot open '/data/p1/a.png'" -> "cannot open '…/a.png'"
     """
-    return _PATH.sub("…/", text)
+    return _PATH.sub("…/", _QUOTED.sub(r"\1…/\2\1", text))
 
 
 class Sources:
