@@ -594,3 +594,14 @@ def test_public_medmnist_files(shared, name, depth, images):
         assert part.num_rows == count * (depth or 1)
         assert len(pc.unique(part["volume_id"])) == (count if depth else 1)
     assert {len(labels) for labels in found["labels"].to_pylist()} == {1}
+
+
+def test_a_manifest_that_names_other_files_under_the_same_ids_is_refused_once_there_are_vectors(tmp_path):
+    from tests.studies import make_study
+
+    study = make_study(tmp_path / "study", [{"image_id": "hand/1"}], {"hand/1": [1.0, 2.0]})
+    (tmp_path / "new.csv").write_text("image_id,path,modality\nhand/1,elsewhere.png,XR\n")
+    with pytest.raises(UserError, match="1 images keep their id but lie elsewhere now, first 'hand/1'"):
+        write_manifest(study, "csv", [str(tmp_path / "new.csv")], Options(), overwrite=True)
+    study.delete("embeddings")
+    assert write_manifest(study, "csv", [str(tmp_path / "new.csv")], Options(), overwrite=True)[1]

@@ -88,6 +88,7 @@ def add_search(
     counts |= {"gallery": len(keys) - n, "gallery_not_embedded": len(failed) - lost}
     with study.publishing("neighbors", path_name(encoder), path_name(saved_as or index)) as out:
         out.write_table(pa.table(arrays, schema=NEIGHBORS), "part.parquet", "neighbors")
+        counts["compared"] = parameters["gallery"]
         out.run = run_record("search", parameters=parameters, inputs=inputs, rows=len(found), **counts)
 
 

@@ -38,10 +38,27 @@ def write_manifest(
             f"'{before['parameters']['source']}'); found {table.num_rows:,} images that differ from it; "
             "use another --study, or --overwrite to replace it"
         )
+    _refuse_moved(study, table)
     with study.publishing("manifest") as out:
         out.write_table(table, "manifest.parquet", "manifest")
         out.run = run
     return run, True
+
+
+def _refuse_moved(study: Study, table: pa.Table) -> None:
+    """A vector is known by its image's id alone: an id that now names another file would keep the old file's vector."""
+    if not study.exists("manifest") or not study.names("embeddings"):
+        return
+    before = (
+        study.dataset("manifest").to_table(columns=["image_key", "uri"]).rename_columns(["image_key", "uri_before"])
+    )
+    both = table.select(["image_key", "image_id", "uri"]).join(before, "image_key", join_type="inner")
+    moved = both.filter(pc.not_equal(both["uri"], both["uri_before"]))
+    if moved.num_rows:
+        raise UserError(
+            f"{moved.num_rows:,} images keep their id but lie elsewhere now, first '{moved['image_id'][0].as_py()}'; the study's "
+            "vectors were made from the files before; use another --study, or delete its embeddings and failures first"
+        )
 
 
 def build(rows: pa.Table, options: Options) -> tuple[pa.Table, list[str]]:

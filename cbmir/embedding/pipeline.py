@@ -66,7 +66,7 @@ def stream(study: Study, plans: list[Plan], options: EmbedOptions, *, attempt: s
                 fn_constructor_kwargs=constructor,
                 batch_size=block_rows,
                 batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(size=shape.actors),
+                compute=ray.data.ActorPoolStrategy(size=min(shape.actors, len(addresses.files))),
                 num_cpus=shape.actor_cpus,
                 num_gpus=1 if device == "cuda" else None,
             )
