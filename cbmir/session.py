@@ -12,6 +12,7 @@ from cbmir.select import attach, connect
 from cbmir.store import Study, path_name
 
 DATASETS = ("manifest", "embeddings", "failures", "neighbors", "query_metrics", "metrics", "runs")
+_ENDS = (".quit", ".exit", ".q")
 _BY_ENCODER = ("embeddings", "failures")
 _BY_INDEX = ("neighbors", "query_metrics")
 HELP = ".tables lists the views, .schema VIEW its columns, .quit ends; a statement ends with ';'"
@@ -163,7 +164,11 @@ def _converse(connection) -> None:
         except EOFError:
             print()
             return
-        if not typed and line.strip().startswith("."):
+        except KeyboardInterrupt:  # gives up the statement, not the session
+            typed = ""
+            print()
+            continue
+        if line.strip().startswith(".") and (not typed or line.split()[0] in _ENDS):
             if _dot_command(connection, line.split()):
                 return
             continue
@@ -178,7 +183,7 @@ def _converse(connection) -> None:
 
 def _dot_command(connection, words: list[str]) -> bool:
     """Returns whether the session ends."""
-    if words[0] in (".quit", ".exit", ".q"):
+    if words[0] in _ENDS:
         return True
     if words[0] == ".tables":
         print("\n".join(_views(connection)))
