@@ -5,6 +5,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jsonschema
@@ -67,6 +68,7 @@ def cluster(tmp_path):
 
 
 def submit(address: str, environment: dict, *arguments: str) -> subprocess.CompletedProcess:
+    """`ray job submit`; the dashboard answers a little before the agent that runs jobs is there, so that is waited for."""
     command = [
         BIN / "ray",
         "job",
@@ -78,11 +80,15 @@ def submit(address: str, environment: dict, *arguments: str) -> subprocess.Compl
         "--",
         *arguments,
     ]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=400)
+    for _ in range(40):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=400)
+        if "No available agent" not in done.stderr:
+            break
+        time.sleep(3)
+    return done
 
 
 def wait_for_dashboard(address: str, environment: dict, head: subprocess.Popen) -> None:
-    import time
     import urllib.request
 
     for _ in range(240):
