@@ -41,10 +41,10 @@ def cluster(tmp_path):
     """`ray start --head` with a token, on ports of its own; stopped by the processes that it started."""
     import socket
 
-    with socket.socket() as a, socket.socket() as b:
-        a.bind(("127.0.0.1", 0))
-        b.bind(("127.0.0.1", 0))
-        port, dashboard = a.getsockname()[1], b.getsockname()[1]
+    with socket.socket() as a, socket.socket() as b, socket.socket() as c:
+        for each in (a, b, c):
+            each.bind(("127.0.0.1", 0))
+        port, dashboard, agent = (each.getsockname()[1] for each in (a, b, c))
     session = Path("/dev/shm") if Path("/dev/shm").is_dir() else tmp_path
     session = session / f"cbmir-{secrets.token_hex(4)}"  # short: Ray's sockets have a limit of 107 characters
     environment = os.environ | {
@@ -54,7 +54,7 @@ def cluster(tmp_path):
     }
     environment.pop("RAY_ADDRESS", None)
     command = [BIN / "ray", "start", "--head", "--block", "--num-cpus=2", f"--port={port}", "--node-ip-address=127.0.0.1",
-               "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={session}",
+               "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}", f"--temp-dir={session}",
                "--object-store-memory=300000000"]  # fmt: skip
     head = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
