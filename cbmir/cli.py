@@ -54,15 +54,11 @@ def _say(error: BaseException, line: str, code: int, debug: bool) -> int:
 
 
 def _manifest(a: argparse.Namespace) -> None:
-    from cbmir.datasets import Options
-    from cbmir.datasets.manifest import write_manifest
+    from cbmir.datasets.manifest import manifest_lines, write_manifest
+    from cbmir.flags.source import source_options
 
-    options = Options(columns=dict(a.column), constants=dict(a.set), seed=a.seed)
-    run, written = write_manifest(Study(a.study), a.source, a.roots, options, overwrite=a.overwrite)
-    state = "" if written else " (unchanged)"
-    print(f"manifest: {run['rows']:,} images in {a.study}{state}")
-    for note in run["parameters"]["notes"]:
-        print(f"note: {note}")
+    run, written = write_manifest(Study(a.study), a.source, a.roots, source_options(a), overwrite=a.overwrite)
+    print("\n".join(manifest_lines(run, written, a.study)))
 
 
 def _phantoms(a: argparse.Namespace) -> None:
@@ -167,7 +163,7 @@ def _report(a: argparse.Namespace) -> None:
 
 
 def _run(a: argparse.Namespace) -> None:
-    from cbmir.datasets import Options
+    from cbmir.flags.source import source_options
     from cbmir.run import RunOptions, run
     from cbmir.search import SearchOptions
 
@@ -184,7 +180,7 @@ def _run(a: argparse.Namespace) -> None:
     options = RunOptions(
         source=a.source,
         roots=a.roots,
-        source_options=Options(columns=dict(a.column), constants=dict(a.set), seed=a.seed),
+        source_options=source_options(a),
         embed=_embed_options(a),
         index=_index_options(a),
         search=search,

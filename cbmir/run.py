@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from cbmir.datasets import Options
-from cbmir.datasets.manifest import write_manifest
+from cbmir.datasets.manifest import manifest_lines, write_manifest
 from cbmir.embed import embed
 from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.plan import resolve_all
@@ -41,9 +41,8 @@ def run(study: Study, encoders: list[str], options: RunOptions, *, say=print) ->
         record, written = write_manifest(
             study, options.source, options.roots, options.source_options, overwrite=options.embed.overwrite
         )
-        say(f"manifest: {record['rows']:,} images{'' if written else ' (unchanged)'}")
-        for note in record["parameters"]["notes"] if written else []:
-            say(f"note: {note}")
+        for line in manifest_lines(record, written, study.address):
+            say(line)
     for role, predicate in (
         ("gallery", options.search.gallery or options.index.gallery),
         ("queries", options.search.queries),

@@ -32,7 +32,7 @@ MANIFEST = pa.schema(
             "uri", pa.string(), "where the pixels are: a path or object-store address, with #fragment inside a file"
         ),
         _field("dataset", pa.string(), "the collection that the image came from"),
-        _field("split", pa.string(), "train, val or test, as the dataset's authors gave it"),
+        _field("split", pa.string(), "train, val or test, as the dataset's authors gave it; else unknown"),
         _field("patient_id", pa.string(), "null where the source has none", nullable=True),
         _field("study_id", pa.string(), "null where the source has none", nullable=True),
         _field("modality", pa.string(), "XR, CT, MR, US ...; 'unknown' where the source does not say"),
@@ -44,11 +44,20 @@ MANIFEST = pa.schema(
     ]
 )
 
+REMARKS = pa.schema(
+    [
+        _field("remark", pa.string(), "kind: missing_image, unknown_label, duplicate_id ..."),
+        _field("file", pa.string(), "where it was found", nullable=True),
+        _field("row", pa.int64(), "line of that file, its header being line 1", nullable=True),
+        _field("detail", pa.string(), "one line"),
+    ]
+)
+
 FAILURES = pa.schema(
     [
         _field("image_key", pa.int64(), "manifest.image_key"),
         _field("uri", pa.string(), "manifest.uri"),
-        _field("stage", pa.string(), "read, decode or encode"),
+        _field("stage", pa.string(), "read, decode or encode; import where published vectors lack it"),
         _field("error", pa.string(), "one line"),
     ]
 )
@@ -110,6 +119,7 @@ def embeddings(dim: int, *, dtype: str = "float32") -> pa.Schema:
 
 CONTRACTS: dict[str, pa.Schema] = {
     "manifest": MANIFEST,
+    "remarks": REMARKS,
     "failures": FAILURES,
     "neighbors": NEIGHBORS,
     "query_metrics": QUERY_METRICS,

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 
@@ -82,6 +83,14 @@ def select_where(connection: duckdb.DuckDBPyConnection, predicate: str, columns:
         return connection.view("manifest").filter(one).order("image_key").project(columns).to_arrow_table()
     except duckdb.Error as error:
         raise UserError(explain(error, predicate, connection, role=role)) from None
+
+
+def filtered(table: pa.Table, predicate: str) -> pa.Table:
+    """Rows of a table in memory that satisfy a predicate of cbmir's own, in their order."""
+    connection = connect()
+    numbered = table.append_column("_position", pa.array(np.arange(table.num_rows)))
+    kept = connection.from_arrow(numbered).filter(duckdb.SQLExpression(predicate)).project("_position")
+    return table.take(pa.array(np.sort(kept.to_arrow_table()["_position"].to_numpy())))
 
 
 def explain(error: duckdb.Error, predicate: str, connection: duckdb.DuckDBPyConnection, *, role: str) -> str:

@@ -30,6 +30,7 @@ from cbmir.schemas import ContractError, check
 
 _MADE_BY = {
     "manifest": "cbmir manifest",
+    "remarks": "cbmir manifest",
     "embeddings": "cbmir embed",
     "failures": "cbmir embed",
     "index": "cbmir index",
@@ -93,13 +94,19 @@ class Study:
         found = [i.base_name for i in self.fs.get_file_info(selector) if i.type == pafs.FileType.Directory]
         return sorted(unquote(name.removeprefix("encoder=")) for name in found if not name.startswith((".", "_")))
 
-    def read_json(self, *parts: str) -> dict[str, Any] | None:
-        """A JSON file of the study, None where there is none."""
+    def read_text(self, *parts: str) -> str | None:
+        """A text file of the study, None where there is none."""
         try:
             with self.fs.open_input_stream(self.path(*parts)) as stream:
-                return json.loads(stream.read())
+                return stream.read().decode()
         except FileNotFoundError:
             return None
+
+    def read_json(self, *parts: str) -> dict[str, Any] | None:
+        """A JSON file of the study, None where there is none."""
+        text = self.read_text(*parts)
+        try:
+            return None if text is None else json.loads(text)
         except json.JSONDecodeError as error:
             raise ContractError(f"{'/'.join(parts)} is not JSON ({error}); delete it and run the stage again") from None
 
@@ -122,8 +129,11 @@ class Study:
             raise ContractError(f"{name} is not in the study {self.address}; make it with: {command}")
         raise ContractError(f"{name} is unfinished (it has no run.json); finish it with: {command}")
 
-    def write_bytes(self, data: bytes | pa.Buffer, *parts: str) -> None:
-        """Write one file whole or not at all: beside and renamed locally; object stores publish on close."""
+    def write_bytes(self, data: bytes | pa.Buffer, *parts: str, mode: int = 0o666) -> None:
+        """Write one file whole or not at all: beside and renamed locally; object stores publish on close.
+
+        `mode`: permissions of a local file, less the process's umask.
+        """
         path = self.path(*parts)
         self.fs.create_dir(os.path.dirname(path), recursive=True)
         if not self.is_local:
@@ -132,7 +142,7 @@ class Study:
             return
         beside = f"{path}.tmp-{uuid.uuid4().hex}"
         try:
-            with open(beside, "wb") as file:
+            with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

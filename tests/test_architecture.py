@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "phantoms": ("phantoms", "errors"),
     "images": ("images",),
     "encoders": ("encoders", "images.geometry", "errors"),
-    "datasets": ("datasets", "errors", "schemas", "store", "images"),
+    "datasets": ("datasets", "errors", "schemas", "select", "store", "images"),
     "vectors": ("errors", "store", "schemas"),
     "searchers": ("errors", "exact", "vectors"),
     "embedding": ("embedding", "cluster", "encoders", "images", "errors", "progress", "schemas", "select", "store"),
@@ -93,7 +93,7 @@ def test_imports_keep_the_rules(file):
             part = name.split(".")[0]
             if part in MAY_IMPORT:
                 assert fits(target, MAY_IMPORT[part]), f"{name} imports {target}; allowed: {MAY_IMPORT[part]}"
-            assert target.split(".")[0] not in ("cli", "flags") or name in ("cli", "flags", "__main__"), (
+            assert target.split(".")[0] not in ("cli", "flags") or name.split(".")[0] in ("cli", "flags", "__main__"), (
                 f"{name} imports {target}"
             )
         engine = imported.split(".")[0]
@@ -113,18 +113,19 @@ def test_jobs_hold_no_logic():
     from cbmir.flags import COMMANDS
 
     jobs = sorted((ROOT / "jobs").glob("*.py"))
-    assert {job.stem for job in jobs} == set(COMMANDS)
+    assert {job.stem.replace("_", " ") for job in jobs} == set(COMMANDS)
     for job in jobs:
         tree = ast.parse(job.read_text())
         assert set(imports(job)) == {"sys", "cbmir.cli"}
         assert not [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.For, ast.While))]
-        assert f'main(["{job.stem}", *sys.argv[1:]])' in job.read_text()
+        words = ", ".join(f'"{word}"' for word in job.stem.split("_"))
+        assert f"main([{words}, *sys.argv[1:]])" in job.read_text()
 
 
 def test_no_module_is_called_utils_and_none_is_too_long():
     assert not [f for f in FILES if "util" in f.stem]
     long = {name_of(f): n for f in FILES if (n := len(f.read_text().splitlines())) > 320}
-    assert not long or set(long) == {"flags"}, f"asking to be two: {long}"  # flags is a table
+    assert not long, f"asking to be two: {long}"
 
 
 def test_importing_any_module_starts_nothing():

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from cbmir.datasets import Options
+from cbmir.datasets.remarks import Remarks
 from cbmir.errors import UserError, nearest
 from cbmir.store import open_filesystem
 
@@ -36,7 +37,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 _RESERVED = ("image_key", "uri")  # manifest columns that are computed
 
 
-def read(roots: list[str], options: Options) -> pa.Table:
+def read(roots: list[str], options: Options, remarks: Remarks) -> pa.Table:
     """One or several tables -> rows of the manifest, further columns kept; tables may differ in those."""
     unknown = [name for name in options.columns if name not in SYNONYMS]
     if unknown:

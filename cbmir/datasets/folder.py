@@ -16,17 +16,16 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cbmir.datasets import Options
-from cbmir.datasets.manifest import SPLITS
+from cbmir.datasets.remarks import Remarks
+from cbmir.datasets.splits import SPLITS
 from cbmir.errors import UserError
 from cbmir.store import open_filesystem
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm", ".dicom")
 
 
-def read(roots: list[str], options: Options) -> pa.Table:
+def read(roots: list[str], options: Options, remarks: Remarks) -> pa.Table:
     """Every image file below the roots, sorted by path; hidden files are passed over."""
-    if options.columns:
-        raise UserError("--column has no meaning for folder; expected --set NAME=VALUE; use source csv for a table")
     rows = [row for root in roots for row in _rows(root, options)]
     names = ("image_id", "uri", "dataset", "split", "modality", "region", "labels")
     table = pa.Table.from_pylist(

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from cbmir.datasets import Options
+from cbmir.datasets.remarks import Remarks
 from cbmir.errors import UserError
 from cbmir.images.errors import ImageError
 from cbmir.images.npz import array_names
@@ -72,7 +73,7 @@ SETS: dict[str, MedSet] = {
 }  # fmt: skip
 
 
-def read(roots: list[str], options: Options) -> pa.Table:
+def read(roots: list[str], options: Options, remarks: Remarks) -> pa.Table:
     """MedMNIST files -> rows; train, val and test as the files have them."""
     return pa.concat_tables([_read_one(root, options) for root in roots])
 

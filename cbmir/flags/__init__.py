@@ -1,0 +1,110 @@
+"""The command line's grammar: one parser that `cbmir` and every job share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from cbmir.flags import ask, common, source, stages
+from cbmir.flags.kinds import weights_flag
+
+__all__ = ["COMMANDS", "parse", "parser", "weights_flag"]
+
+COMMANDS = {
+    "manifest": ("read an image collection into the study", "cbmir manifest csv images.csv --study study"),
+    "manifest check": (
+        "look at every image: is it there, does it decode, duplicates, patients in two splits, rare classes",
+        "cbmir manifest check --study study",
+    ),
+    "phantoms": (
+        "draw a radiology-like collection to try things on",
+        "cbmir phantoms demo/images --images 1500 --seed 0",
+    ),
+    "embed": (
+        "turn every image into a vector, for one or several encoders in one pass",
+        "cbmir embed --study study --encoder pixels32 --encoder timm:mobilenetv2_100 --device auto",
+    ),
+    "embeddings import": (
+        "take published vectors (HDF5, .npy with Parquet, Parquet) as an encoder's embeddings",
+        "cbmir embeddings import nih14.h5 mimic.h5 --encoder biomedclip --study study",
+    ),
+    "index": (
+        "build an approximate index of a gallery",
+        "cbmir index --study study --encoder pixels32 --index hnsw --gallery \"split = 'train'\"",
+    ),
+    "search": (
+        "find the neighbors of every query, exactly or through an index",
+        "cbmir search --study study --encoder pixels32 --index exact -k 100 --exclude-same patient_id",
+    ),
+    "evaluate": ("score every search of the study in SQL", "cbmir evaluate --study study --k 1,3,5,10"),
+    "report": ("write one HTML file with figures, charts and galleries", "cbmir report --study study"),
+    "run": (
+        "manifest, embed, index, search, evaluate and report in one go; what is done is skipped",
+        "cbmir run csv images.csv --study study --encoder pixels32 --encoder timm:mobilenetv2_100",
+    ),
+    "sql": (
+        "ask the study in SQL: manifest, embeddings, failures, neighbors, query_metrics, metrics, runs",
+        'cbmir sql --study study "SELECT modality, count(*) FROM manifest GROUP BY 1"',
+    ),
+    "query": (
+        "look up the most similar images to one or several of your own",
+        "cbmir query --study study --encoder pixels32 --index exact scan.png -k 10 --html similar.html",
+    ),
+    "encoders": ("list the encoders, or show one in full", "cbmir encoders timm:mobilenetv2_100"),
+    "doctor": ("check this machine and a study, and say what to do about each finding", "cbmir doctor --study study"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that says what is wrong in one line, and takes no abbreviation for what it means: --overwrite deletes."""
+
+    def __init__(self, *arguments, **options) -> None:
+        super().__init__(*arguments, **options | {"allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Flags of one command; exits with 2 and one line where they do not fit."""
+    if " ".join(argv[:2]) in COMMANDS:  # a command of two words is one argument to argparse
+        argv = [" ".join(argv[:2]), *argv[2:]]
+    return parser().parse_args(argv)
+
+
+def parser() -> Parser:
+    """The whole grammar."""
+    from cbmir import __version__
+
+    top = Parser(prog="cbmir", description="Content-based medical image retrieval: images to P@k per pathology.")
+    top.add_argument("--version", action="version", version=f"cbmir {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    for name, (summary, example) in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        _ADD[name](command)
+    return top
+
+
+_ADD = {
+    "manifest": source.manifest,
+    "manifest check": source.manifest_check,
+    "phantoms": source.phantoms,
+    "embed": stages.embed,
+    "embeddings import": source.embeddings_import,
+    "index": stages.index,
+    "search": stages.search,
+    "evaluate": stages.evaluate,
+    "report": common.study,
+    "run": stages.run,
+    "sql": ask.sql,
+    "query": ask.query,
+    "encoders": ask.encoders,
+    "doctor": ask.doctor,
+}

@@ -1,0 +1,36 @@
+"""Flags of the commands that answer people's questions."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+
+from cbmir.flags.common import study
+
+
+def sql(command: ArgumentParser) -> None:
+    study(command)
+    command.add_argument("statement", nargs="?", metavar="SQL", help="one statement; without it, a session")
+    command.add_argument("--csv", metavar="FILE", help="save the result as CSV")
+    command.add_argument("--parquet", metavar="FILE", help="save the result as Parquet")
+
+
+def query(command: ArgumentParser) -> None:
+    study(command)
+    command.add_argument("--encoder", required=True, metavar="NAME", help="one that the study was embedded with")
+    command.add_argument("--index", required=True, metavar="exact|NAME", help="exact, or an index by its name")
+    command.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR", help="image files, or directories of them")
+    command.add_argument("-k", type=int, default=10, metavar="K", help="neighbors an image (default 10)")
+    command.add_argument(
+        "--gallery", metavar="SQL", help="predicate (default: the index's own; split = 'train' for exact)"
+    )
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of the encoder")
+    command.add_argument("--csv", metavar="FILE", help="save the neighbors as CSV")
+    command.add_argument("--html", metavar="FILE", help="save a page with pictures")
+
+
+def encoders(command: ArgumentParser) -> None:
+    command.add_argument("name", nargs="?", metavar="NAME", help="show this one in full")
+
+
+def doctor(command: ArgumentParser) -> None:
+    study(command, required=False)

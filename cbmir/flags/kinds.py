@@ -1,0 +1,60 @@
+"""Text of a flag -> its value."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from cbmir.errors import UserError
+
+
+def pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def share(text: str) -> float:
+    """'1%' or '0.01' -> 0.01."""
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share such as 0.01 or 1%") from None
+
+
+def ks(text: str) -> list[int]:
+    try:
+        return sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 1,5,10") from None
+
+
+def window(text: str) -> tuple[float, float]:
+    """'40,400' -> (40.0, 400.0): center and width."""
+    try:
+        center, width = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not CENTER,WIDTH such as 40,400") from None
+    if not (math.isfinite(center) and math.isfinite(width) and width > 0):
+        raise argparse.ArgumentTypeError(f"{text!r}: the width of a window is a number above 0")
+    return center, width
+
+
+def weights_flag(pairs: list[str], encoders: list[str]) -> dict[str, str]:
+    """['FILE'] -> {'': FILE}; ['NAME=FILE', ...] -> {NAME: FILE}, names being those of --encoder."""
+    found: dict[str, str] = {}
+    for text in pairs:
+        name = next((e for e in sorted(encoders, key=len, reverse=True) if text.startswith(f"{e}=")), "")
+        if not name:  # an alias stands for its encoder
+            alias, _, rest = text.partition("=")
+            name = next((e for e in encoders if rest and e.startswith(f"{alias}=")), "")
+            file = rest if name else text
+        else:
+            file = text[len(name) + 1 :]
+        if name in found:
+            raise UserError(
+                f"--weights given twice for {name or 'the same encoder'}; expected NAME=FILE, once for each"
+            )
+        found[name] = file
+    return found

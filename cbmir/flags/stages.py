@@ -1,0 +1,137 @@
+"""Flags of the stages behind the manifest, and of all of them in one go."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+
+from cbmir.flags.common import encoders_flag, overwrite, study
+from cbmir.flags.kinds import ks, share
+from cbmir.flags.source import source
+
+
+def embed_options(command: ArgumentParser) -> None:
+    command.add_argument(
+        "--image-size", type=int, metavar="N", help="side of the encoder's input in pixels (default: its own)"
+    )
+    command.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a forward pass (default 64)")
+    command.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto: GPUs where there are any"
+    )
+    command.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="default auto: bfloat16 on GPUs, else float32",
+    )
+    command.add_argument(
+        "--dtype-stored", choices=("float32", "float16"), default="float32", help="of the stored vectors"
+    )
+    command.add_argument(
+        "--weights",
+        action="append",
+        default=[],
+        metavar="[NAME=]FILE",
+        help="local weights: safetensors or a torch state dict",
+    )
+    command.add_argument(
+        "--random-weights", type=int, metavar="SEED", help="untrained weights, marked as such in every table"
+    )
+    command.add_argument(
+        "--max-failures",
+        type=share,
+        default=0.01,
+        metavar="SHARE",
+        help="exit with 3 if more images fail (default 1%%)",
+    )
+    command.add_argument("--retry-failures", action="store_true", help="try failed images again")
+    command.add_argument(
+        "--ray-address", metavar="ADDRESS", help="a running Ray cluster (default: RAY_ADDRESS, else this machine)"
+    )
+
+
+def embed(command: ArgumentParser) -> None:
+    study(command)
+    encoders_flag(command, "repeat for several; all are embedded in one pass; see cbmir encoders")
+    embed_options(command)
+    overwrite(command)
+
+
+def index_options(command: ArgumentParser) -> None:
+    command.add_argument("--dtype", default="bf16", help="of the index: bf16 (default), f16, f32, i8")
+    command.add_argument("--connectivity", type=int, default=16, metavar="N", help="edges of a node (default 16)")
+    command.add_argument(
+        "--expansion-add", type=int, default=128, metavar="N", help="candidates while building (default 128)"
+    )
+    command.add_argument("--expansion-search", type=int, metavar="N", help="candidates while searching (default 256)")
+
+
+def index(command: ArgumentParser) -> None:
+    study(command)
+    encoders_flag(command, "whose embeddings; repeat for several")
+    command.add_argument("--index", required=True, metavar="NAME", help="a name for it")
+    command.add_argument(
+        "--gallery",
+        default="split = 'train'",
+        metavar="SQL",
+        help="predicate over the manifest (default: split = 'train')",
+    )
+    index_options(command)
+    overwrite(command)
+
+
+def search_options(command: ArgumentParser) -> None:
+    command.add_argument(
+        "--gallery", metavar="SQL", help="predicate (default: the index's own; split = 'train' for exact)"
+    )
+    command.add_argument(
+        "--queries", default="split = 'test'", metavar="SQL", help="predicate (default: split = 'test')"
+    )
+    command.add_argument(
+        "-k",
+        dest="depth",
+        type=int,
+        metavar="K",
+        help="neighbors a query (default 100, or the gallery if it is smaller)",
+    )
+    command.add_argument(
+        "--exclude-same",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="pass over neighbors with the query's value, e.g. patient_id",
+    )
+
+
+def search(command: ArgumentParser) -> None:
+    study(command)
+    encoders_flag(command, "whose embeddings; repeat for several")
+    command.add_argument("--index", required=True, metavar="exact|NAME", help="exact, or an index by its name")
+    search_options(command)
+    command.add_argument(
+        "--expansion-search", type=int, metavar="N", help="candidates in the graph (default: the index's own)"
+    )
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of exact search")
+    command.add_argument("--save-as", metavar="NAME", help="store under another name than the index's")
+    overwrite(command)
+
+
+def evaluate(command: ArgumentParser) -> None:
+    study(command)
+    command.add_argument("--k", type=ks, metavar="K,K", help="default 1,3,5,10")
+
+
+def run(command: ArgumentParser) -> None:
+    source(command, required=False)
+    study(command)
+    encoders_flag(command, "repeat for several")
+    embed_options(command)
+    command.add_argument(
+        "--index",
+        action="append",
+        metavar="exact|NAME",
+        help="searches to make (default: exact and hnsw); others than exact are built",
+    )
+    search_options(command)
+    index_options(command)
+    command.add_argument("--k", type=ks, metavar="K,K", help="depths of P@k (default 1,3,5,10)")
+    overwrite(command)
