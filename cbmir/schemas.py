@@ -48,7 +48,7 @@ REMARKS = pa.schema(
     [
         _field("remark", pa.string(), "kind: missing_image, unknown_label, duplicate_id ..."),
         _field("file", pa.string(), "where it was found", nullable=True),
-        _field("row", pa.int64(), "line of that file, its header being line 1", nullable=True),
+        _field("row", pa.int64(), "row of that file, its header being row 1", nullable=True),
         _field("detail", pa.string(), "one line"),
     ]
 )

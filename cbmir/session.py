@@ -11,7 +11,7 @@ from cbmir.errors import UserError
 from cbmir.select import attach, connect
 from cbmir.store import Study, path_name
 
-DATASETS = ("manifest", "embeddings", "failures", "neighbors", "query_metrics", "metrics", "runs")
+DATASETS = ("manifest", "remarks", "embeddings", "failures", "neighbors", "query_metrics", "metrics", "runs")
 _ENDS = (".quit", ".exit", ".q")
 _BY_ENCODER = ("embeddings", "failures")
 _BY_INDEX = ("neighbors", "query_metrics")
@@ -25,6 +25,8 @@ def open_session(study: Study) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
     notes: list[str] = []
     runs = [("manifest", "", "")]
     attach(connection, "manifest", study, study.files("manifest"))
+    finished = [stage for stage in study.names("remarks") if study.run_of("remarks", path_name(stage))]
+    _union(connection, study, "remarks", ("stage",), [((s,), ("remarks", path_name(s))) for s in finished])
     for dataset in _BY_ENCODER:
         parts = []
         for encoder in study.names(dataset):

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from cbmir.datasets import Options
-from cbmir.datasets.manifest import build
+from cbmir.datasets.manifest import build, keyed
+from cbmir.datasets.remarks import Remarks
 from cbmir.encoders.table import resolve
 from cbmir.schemas import FAILURES, embeddings, image_key
 from cbmir.store import Study, run_record
@@ -31,7 +32,7 @@ def make_study(
     full = [defaults | {"uri": f"{row['image_id']}.png"} | row for row in rows]
     names = list(dict.fromkeys(name for row in full for name in row))
     table = pa.table({name: [row.get(name) for row in full] for name in names})
-    manifest, _ = build(table, Options())
+    manifest = keyed(build(table, Options(), Remarks(), look_for_images=False)[0])
     run = run_record(
         "manifest", parameters={"source": "hand", "notes": []}, inputs={"content": str(root)}, rows=len(rows)
     )

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from cbmir.datasets import SOURCES, Options, reader
-from cbmir.datasets.manifest import build, content_hash, write_manifest
+from cbmir.datasets.manifest import content_hash, read_source, write_manifest
 from cbmir.datasets.medmnist import SETS, label_names
+from cbmir.datasets.remarks import Remarks
 from cbmir.errors import UserError
 from cbmir.images.read import read_image
 from cbmir.schemas import image_key
@@ -20,8 +21,16 @@ from cbmir.store import Study
 
 
 def manifest(source: str, *roots, **options) -> pa.Table:
+    return manifest_and_remarks(source, *roots, **options)[0]
+
+
+def manifest_and_remarks(source: str, *roots, **options) -> tuple[pa.Table, list[tuple]]:
+    """A source's manifest, and its remarks as (kind, file name, line, detail)."""
+    remarks = Remarks()
     given = Options(**options)
-    return build(reader(source)([str(root) for root in roots], given), given)[0]
+    table, _ = read_source(source, [str(root) for root in roots], given, remarks, salt=lambda: b"0" * 32)
+    said = [(r["remark"], r["file"] and Path(r["file"]).name, r["row"], r["detail"]) for r in remarks.table().to_pylist()]
+    return table, said
 
 
 def rows(table: pa.Table, *columns: str) -> list[tuple]:
@@ -104,9 +113,10 @@ def test_a_split_may_be_the_first_directory(tmp_path, directory, split):
     ]
 
 
-def test_a_split_for_some_images_only_is_refused(tmp_path):
-    with pytest.raises(UserError, match="column split holds a blank; expected train, val or test"):
-        manifest("folder", touch(tmp_path / "d", "train/x/a.png", "y/b.png"))
+def test_a_split_for_some_images_only_leaves_the_others_in_neither_role(tmp_path):
+    table, said = manifest_and_remarks("folder", touch(tmp_path / "d", "train/x/a.png", "y/b.png"))
+    assert rows(table, "image_id", "split") == [("d/train/x/a.png", "train"), ("d/y/b.png", "unknown")]
+    assert said == [("unknown_split", None, None, "d/y/b.png: blank")]
 
 
 def test_hidden_files_and_what_is_no_image_are_passed_over(tmp_path):
@@ -117,8 +127,9 @@ def test_hidden_files_and_what_is_no_image_are_passed_over(tmp_path):
 def test_several_folders_are_several_datasets(tmp_path):
     one, two = touch(tmp_path / "one", "a.png"), touch(tmp_path / "two", "a.png")
     assert manifest("folder", one, two)["image_id"].to_pylist() == ["one/a.png", "two/a.png"]
-    with pytest.raises(UserError, match=r"1 image ids stand more than once, first 'one/a.png' \(2 rows\)"):
-        manifest("folder", one, one)
+    table, said = manifest_and_remarks("folder", one, one)
+    assert table["image_id"].to_pylist() == ["one/a.png"]
+    assert said == [("duplicate_id", None, None, f"one/a.png: {one}/a.png")]
 
 
 def test_a_folder_by_a_relative_path(tmp_path, monkeypatch):
@@ -274,25 +285,21 @@ def test_addresses_are_relative_to_the_table_or_absolute(table, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image_id,path\nq,a\nq,b\nr,c\n", r"1 image ids stand more than once, first 'q' \(2 rows\)"),
-        ("path\na\na\n", r"first 't/a' \(2 rows\)"),
         ("image_id,path\nq,a\n,b\n", r"column image_id is blank in 1 rows"),
-        ("path,x\na,1\n,2\n", r"t\.csv line 3: the path is blank"),
-        ("path,split\na,train\nb,\n", r"column split holds a blank; expected train, val or test in every row"),
-        ("path,split\na,train\nb,dev\nc,\n", r"column split holds a blank"),
-        ("path,split\na,train\nb,dev\n", r"column split holds 'dev'; expected train, val or test in every row"),
+        ("image_id,path\nq,a\nq,b\nq,c\n", r"2 of 3 rows have an image id that stands before them already, first 'q'"),
+        ("path,split\na,dev\nb,\n", r"column split holds 'dev'; expected train, val or test"),
+        ("path,age\na\n", r"the source holds no image.*; t\.csv row 2: not 2 values, as the header has"),
         ("path,image_key\na,1\n", r"has a column 'image_key', which the manifest computes itself"),
         ("path,Image_Key\na,1\n", r"has a column 'Image_Key', which the manifest computes itself"),
         ("path,uri\na,b\n", r"has a column 'uri', which the manifest computes itself"),
         ("path,x,x\na,1,2\n", r"has 2 columns 'x'; expected each name once"),
         ("path,slice\na,1.5\n", r"t\.csv: a slice is no whole number .*; expected 0, 1, 2"),
         ("path,slice\na,first\n", r"t\.csv: a slice is no whole number"),
-        ("", r"is not a CSV that can be read \(Empty CSV file\)"),
-        ("\n\n", r"is not a CSV that can be read"),
+        ("", r"is not a table that can be read \(Empty CSV file\)"),
+        ("\n\n", r"is not a table that can be read"),
         ("path,age\n", r"the source holds no image"),
-        ("path,age\na\n", r"is not a CSV that can be read .*Expected 2 columns, got 1"),
-        (b"path,labels\na,\xe4\n", r"is not a CSV that can be read .*invalid UTF8"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", r"t\.csv is not a CSV that can be read"),
+        (b"path,labels\na,\xe4\n", r"is not a table that can be read .*invalid UTF8"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", r"t\.csv is not a table that can be read"),
     ],
 )
 def test_a_table_that_cannot_be_a_manifest_is_refused(table, text, message):
@@ -301,9 +308,9 @@ def test_a_table_that_cannot_be_a_manifest_is_refused(table, text, message):
 
 
 def test_a_table_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"no table at .*/none.csv; expected a CSV file with a header"):
+    with pytest.raises(UserError, match=r"no table at .*/none.csv; expected a table with a header"):
         manifest("csv", tmp_path / "none.csv")
-    with pytest.raises(UserError, match=r"is not a CSV that can be read .*is a directory"):
+    with pytest.raises(UserError, match=r"is not a table that can be read .*is a directory"):
         manifest("csv", tmp_path)
 
 
@@ -377,7 +384,7 @@ def test_a_drawn_split_changes_with_its_seed(table):
 
 
 def notes(table, text: str) -> list[str]:
-    return build(reader("csv")([str(table(text))], Options(seed=3)), Options(seed=3))[1]
+    return read_source("csv", [str(table(text))], Options(seed=3), Remarks(), salt=lambda: b"")[1]
 
 
 def test_a_drawn_split_is_noted_with_its_seed(table):

@@ -25,7 +25,7 @@ class Options:
     constants: dict[str, str] = field(default_factory=dict)  # manifest column -> one value for every row
     one_hot: tuple[str, ...] = ()  # columns that are labels; patterns with *
     separator: str = "|"  # between the labels of one column
-    image_root: str | None = None  # where relative paths begin
+    image_root: dict[str, str] = field(default_factory=dict)  # dataset ('': all others) -> where relative paths begin
     axis: int | None = None  # of a volume, along which it is cut
     window: tuple[float, float] | None = None  # center and width, in the volume's own values
     protocol: str | None = None  # a published selection of rows, by name

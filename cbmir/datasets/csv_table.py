@@ -1,24 +1,25 @@
-"""csv: a table with one row an image.
+"""csv: tables with one row an image (.csv, .tsv, .parquet).
 
 Columns (names in any case; others are mapped with --column NAME=THEIRS): image_id (or none), path | filepath | uri
-(relative to the table), dataset | source, split, patient_id, study_id, modality, region | body_part |
-anatomic_region, labels | label | finding (`|` between several). Every further column is kept.
+(relative to the table, or to --image-root), dataset | source, split, patient_id, study_id, modality, region | body_part |
+anatomic_region, labels | label | finding (`a|b|c`, another --separator, or a list), or one column a label with --one-hot.
+Every further column is kept.
 """
 
 from __future__ import annotations
 
 import posixpath
-import re
-from urllib.parse import quote, urlsplit, urlunsplit
+from fnmatch import fnmatchcase
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 
-from cbmir.datasets import Options
-from cbmir.datasets.remarks import Remarks
+from cbmir.datasets import Options, table_files
+from cbmir.datasets.addresses import expanded, image_addresses
+from cbmir.datasets.one_hot import OneHot, label_lists
+from cbmir.datasets.remarks import FILE, ROW, Remarks
 from cbmir.errors import UserError, nearest
-from cbmir.store import open_filesystem
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "image_id": ("image_id",),
@@ -35,6 +36,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "slice": ("slice",),
 }
 _RESERVED = ("image_key", "uri")  # manifest columns that are computed
+_TEXTS = ("dataset", "split", "patient_id", "study_id", "modality", "region", "volume_id")
 
 
 def read(roots: list[str], options: Options, remarks: Remarks) -> pa.Table:
@@ -43,71 +45,114 @@ def read(roots: list[str], options: Options, remarks: Remarks) -> pa.Table:
     if unknown:
         hint = nearest(unknown[0], list(SYNONYMS)) or f"expected one of: {', '.join(SYNONYMS)}"
         raise UserError(f"--column {unknown[0]}=...: not a column of the manifest; {hint}")
-    tables = [_read_one(root, options) for root in roots]
+    files = expanded(roots)
+    return joined([read_one(file, options, remarks) for file in files], files)
+
+
+def joined(tables: list[pa.Table], files: list[str]) -> pa.Table:
+    """Rows of several tables as one; a column that a table lacks is null there."""
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
         raise UserError(
-            f"the tables {', '.join(roots)} cannot be one ({_line(error)}); expected the same kind of values in columns "
-            "of the same name; correct a table, or rename its column"
+            f"the tables {', '.join(files)} cannot be one ({table_files.line_of(error)}); expected the same kind of values in "
+            "columns of the same name; correct a table, or rename its column"
         ) from None
 
 
-def _read_one(root: str, options: Options) -> pa.Table:
-    raw = _parse(root, options)
-    names = _names(raw.column_names, root, options)
-    dataset = options.constants.get("dataset") or posixpath.basename(root).split(".")[0]
-    columns = {"uri": _uris(raw[names["path"]], root)}
-    for name in ("dataset", "split", "patient_id", "study_id", "modality", "region", "volume_id"):
-        if name in names:
-            columns[name] = raw[names[name]].cast(pa.string())
-    if "dataset" not in columns:
-        columns["dataset"] = pa.array([dataset] * raw.num_rows, pa.string())
-    for name in ("labels", "unknown_labels"):
-        if name in names:
-            columns[name] = _split_labels(raw[names[name]])
-    if "slice" in names:
-        columns["slice"] = _slices(raw[names["slice"]], root)
-    columns["image_id"] = _image_ids(raw, names, columns["dataset"])
+def read_one(root: str, options: Options, remarks: Remarks) -> pa.Table:
+    """One table -> its rows, with the file and line of each."""
+    found = table_files.header(root)
+    names = _names([name.strip() for name in found], root, options)
+    hot = _one_hot_columns(found, names, root, options)
+    raw, lines = _parse(root, found, hot, options, remarks)
+    labels, unknown = label_columns(root, hot, lines, remarks) if hot else (None, None)
+    blank = pc.is_null(raw[names["path"]])
+    if pc.any(blank).as_py():
+        at = lines[blank.to_numpy()]
+        remarks.add_rows("unreadable_row", ["the path is blank"] * len(at), files=[root] * len(at), rows=at)
+        kept = pc.invert(blank)
+        raw, lines = raw.filter(kept), lines[kept.to_numpy()]
+        labels, unknown = (None if column is None else column.filter(kept) for column in (labels, unknown))
+    columns = _columns(raw, names, root, options)
+    if hot:
+        columns["labels"] = _merged(columns.get("labels"), labels)
+        columns["unknown_labels"] = _merged(columns.get("unknown_labels"), unknown)
     used = set(names.values())
     for name in raw.column_names:
         if name not in used:  # kept, beside a column that was mapped to the same name
             columns[f"their_{name}" if name in columns or name in SYNONYMS else name] = raw[name]
-    return pa.table(columns)
+    return located(pa.table(columns), root, lines)
 
 
-def _parse(root: str, options: Options) -> pa.Table:
-    """The table with pyarrow's guess of each column's type, ids and the manifest's own columns always as text."""
-    fs, path = open_filesystem(root)
-    parse = pacsv.ParseOptions(newlines_in_values=True)
-    text_names = {n for names in SYNONYMS.values() for n in names if n != "slice"} | set(options.columns.values())
-    try:
-        with (
-            fs.open_input_stream(path, compression="detect") as stream,
-            pacsv.open_csv(stream, parse_options=parse) as t,
-        ):
-            header = t.schema.names
-        text = {name: pa.string() for name in header if name.strip() in text_names or name.strip().lower() in text_names
-                or name.strip().lower().endswith("id")}  # fmt: skip
-        convert = pacsv.ConvertOptions(
-            column_types=text, strings_can_be_null=True, null_values=["", "NA", "NaN", "nan"]
+def located(table: pa.Table, root: str, lines: np.ndarray) -> pa.Table:
+    """The table with the file and line of each row, for remarks."""
+    where = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(lines), np.int32)), pa.array([root]))
+    return table.append_column(FILE, where).append_column(ROW, pa.array(lines, pa.int64()))
+
+
+def _parse(
+    root: str, found: list[str], hot: list[str], options: Options, remarks: Remarks
+) -> tuple[pa.Table, np.ndarray]:
+    """All but the one-hot columns, with pyarrow's guess of each one's type, ids and the manifest's own columns always as text."""
+    texts = {n for names in SYNONYMS.values() for n in names if n != "slice"} | set(options.columns.values())
+    keep = [name for name in found if name not in hot]
+    types = {
+        name: pa.string()
+        for name in keep
+        if name.strip() in texts or name.strip().lower() in texts or name.strip().lower().endswith("id")
+    }
+    table, lines = table_files.read(root, columns=keep, types=types, remarks=remarks)
+    return table.rename_columns([name.strip() for name in table.column_names]), lines
+
+
+def label_columns(
+    root: str, hot: list[str], lines: np.ndarray, remarks: Remarks, *, blank_is_absent: bool = False
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """(labels, unknown labels) of one-hot columns, read block by block; values that mean nothing are named."""
+    for kind in (pa.float32(), pa.string()):  # words such as 'yes' only where numbers do not fit: they are slow
+        labels = OneHot(hot, blank_is_absent=blank_is_absent)
+        try:
+            for block in table_files.stream(root, columns=hot, types=dict.fromkeys(hot, kind)):
+                labels.add(block)
+            break
+        except UserError:
+            if kind == pa.string():
+                raise
+    for row, column, value in labels.odd:
+        what = "a word" if not np.isfinite(value) else f"{value:g}"
+        remarks.add(
+            "odd_value",
+            f"{column} is {what}; expected 1, 0, -1 or blank; taken as unknown",
+            file=root,
+            row=int(lines[row]),
         )
-        with fs.open_input_stream(path, compression="detect") as stream:
-            table = pacsv.read_csv(stream, convert_options=convert, parse_options=parse)
-            return table.rename_columns([name.strip() for name in table.column_names])
-    except FileNotFoundError:
-        raise UserError(
-            f"no table at {root}; expected a CSV file with a header and one row an image; check ROOT"
-        ) from None
-    except (pa.ArrowInvalid, UnicodeDecodeError, OSError) as error:
-        raise UserError(
-            f"{root} is not a CSV that can be read ({_line(error)}); expected a header and one row an image"
-        ) from None
+    return labels.finish()
 
 
-def _line(error: Exception) -> str:
-    """The parser's complaint without the row's content, which may be a patient's."""
-    return re.sub(r"(got \d+):.*", r"\1", " ".join(str(error).split()))[:200]
+def _columns(
+    raw: pa.Table, names: dict[str, str], root: str, options: Options
+) -> dict[str, pa.Array | pa.ChunkedArray]:
+    """The manifest's columns that the table has, labels split."""
+    columns = {name: raw[names[name]].cast(pa.string()) for name in _TEXTS if name in names}
+    dataset = options.constants.get("dataset") or posixpath.basename(root.partition("?")[0]).split(".")[0]
+    columns.setdefault("dataset", pa.array([dataset] * raw.num_rows, pa.string()))
+    columns["uri"] = image_addresses(raw[names["path"]], columns["dataset"], root, options.image_root)
+    for name in ("labels", "unknown_labels"):
+        if name in names:
+            columns[name] = label_lists(raw[names[name]], separator=options.separator)
+    if "slice" in names:
+        columns["slice"] = _slices(raw[names["slice"]], root)
+    columns["image_id"] = _image_ids(raw, names, columns["dataset"])
+    return columns
+
+
+def _merged(left: pa.Array | None, right: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Labels of a text column and of one-hot columns, each once."""
+    if left is None:
+        return right
+    rows = [list(dict.fromkeys((a or []) + b)) for a, b in zip(left.to_pylist(), right.to_pylist(), strict=True)]
+    return pa.array(rows, right.type)
 
 
 def _names(found: list[str], root: str, options: Options) -> dict[str, str]:
@@ -136,47 +181,33 @@ def _names(found: list[str], root: str, options: Options) -> dict[str, str]:
     return names
 
 
-def _uris(paths: pa.ChunkedArray, root: str) -> pa.Array:
-    """Paths of a table at `root` -> addresses: absolute ones as they are, relative ones from the table's directory."""
-    if paths.null_count:
-        row = pc.index(pc.is_null(paths), True).as_py() + 2
-        raise UserError(f"{root} line {row}: the path is blank; expected a path to an image in every row")
-    if "://" in root:
-        table = urlsplit(root)
-        above = table.path.rpartition("/")[0]
-        whole = [p if "://" in p else urlunsplit(table._replace(path=f"{above}/{quote(p)}")) for p in paths.to_pylist()]
-    else:
-        above = posixpath.dirname(open_filesystem(root)[1])
-        whole = [
-            p if p.startswith("/") or "://" in p else posixpath.normpath(f"{above}/{p}") for p in paths.to_pylist()
-        ]
-    return pa.array(whole, pa.string())
-
-
-def _split_labels(column: pa.ChunkedArray) -> pa.Array:
-    """'Effusion|Nodule' -> ['Effusion', 'Nodule']; blank -> []; a label stands once."""
-    rows = []
-    for text in column.cast(pa.string()).to_pylist():
-        rows.append(list(dict.fromkeys(part.strip() for part in (text or "").split("|") if part.strip())))
-    return pa.array(rows, pa.list_(pa.string()))
+def _one_hot_columns(found: list[str], names: dict[str, str], root: str, options: Options) -> list[str]:
+    """Columns that --one-hot names, in the table's order; those that hold a path or an id are never meant by a pattern."""
+    taken = set(names.values())
+    hot: list[str] = []
+    for pattern in options.one_hot:
+        match = [name for name in found if fnmatchcase(name.strip(), pattern) and name.strip() not in taken]
+        if not match:
+            hint = nearest(pattern, found) or f"columns: {', '.join(found)}"
+            raise UserError(f"--one-hot {pattern}: {root} has no such column; {hint}")
+        hot += match
+    return [name for name in found if name in hot]
 
 
 def _slices(column: pa.ChunkedArray, root: str) -> pa.ChunkedArray:
     try:
         return pc.cast(column, pa.int32())
     except pa.ArrowInvalid as error:
-        raise UserError(f"{root}: a slice is no whole number ({_line(error)}); expected 0, 1, 2 ... or blank") from None
+        line = table_files.line_of(error)
+        raise UserError(f"{root}: a slice is no whole number ({line}); expected 0, 1, 2 ... or blank") from None
 
 
 def _image_ids(raw: pa.Table, names: dict[str, str], datasets: pa.Array | pa.ChunkedArray) -> pa.Array:
-    if "image_id" in names:
-        ids = raw[names["image_id"]].cast(pa.string())
-        if ids.null_count == 0:
-            return ids
-        raise UserError(
-            f"column {names['image_id']} is blank in {ids.null_count:,} rows; expected an id in each, or no such column"
-        )
-    paths = raw[names["path"]].to_pylist()
-    return pa.array(
-        [f"{d}/{p}" for d, p in zip(pc.fill_null(datasets, "").to_pylist(), paths, strict=True)], pa.string()
+    if "image_id" not in names:
+        return pc.binary_join_element_wise(pc.fill_null(datasets, ""), raw[names["path"]], "/")
+    ids = raw[names["image_id"]].cast(pa.string())
+    if ids.null_count == 0:
+        return ids
+    raise UserError(
+        f"column {names['image_id']} is blank in {ids.null_count:,} rows; expected an id in each, or no such column"
     )

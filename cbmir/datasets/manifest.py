@@ -68,8 +68,13 @@ def read_source(
     if kind.deidentifies if options.deidentify is None else options.deidentify:
         rows = deidentified(rows, salt())
         notes.append("ids of images, patients, studies and series are salted hashes")
+    return keyed(rows), notes
+
+
+def keyed(rows: pa.Table) -> pa.Table:
+    """Rows with their image_key, checked: the manifest as it is written."""
     rows = _put(rows, "image_key", pa.array(map(image_key, rows["image_id"].to_pylist()), pa.int64()))
-    return check(_ordered(rows), "manifest"), notes
+    return check(_ordered(rows), "manifest")
 
 
 def manifest_lines(run: dict, written: bool, address: str) -> list[str]:
@@ -208,13 +213,10 @@ def _images_there(rows: pa.Table, options: Options, remarks: Remarks) -> pa.Tabl
     missing = rows.filter(pc.invert(there))
     if missing.num_rows == 0:
         return rows
-    if missing.num_rows == rows.num_rows:
-        remarks.add("missing_image", f"none of the {rows.num_rows:,} images is there, e.g. {rows['uri'][0].as_py()}")
-        if options.missing_images == "drop":
-            raise UserError(
-                f"--missing-images drop: none of {rows.num_rows:,} images is there, e.g. {rows['uri'][0].as_py()}; check ROOT"
-            )
-        return rows
+    if missing.num_rows == rows.num_rows and options.missing_images == "drop":
+        raise UserError(
+            f"--missing-images drop: none of {rows.num_rows:,} images is there, e.g. {rows['uri'][0].as_py()}; check ROOT"
+        )
     _remark(remarks, "missing_image", missing, missing["uri"])
     if options.missing_images == "keep":
         return rows

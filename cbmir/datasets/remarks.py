@@ -16,6 +16,7 @@ KINDS: dict[str, str] = {
     "missing_image": "rows whose image is not there",
     "unlisted_image": "images that no label file lists, left out",
     "unknown_label": "labels that the source does not define, kept as they are",
+    "unreadable_row": "rows that cannot be read, left out",
     "unreadable_file": "files that cannot be read, left out",
     "unknown_split": "rows whose split is not train, val or test: split = 'unknown', neither gallery nor query by default",
     "duplicate_id": "rows whose image id stands before them already, left out",
@@ -34,7 +35,7 @@ class Remarks:
         self._tables: list[pa.Table] = []
 
     def add(self, check: str, detail: str, *, file: str | None = None, row: int | None = None) -> None:
-        """One remark; `detail` is one line, `row` the line of `file` with the header as line 1."""
+        """One remark; `detail` is one line, `row` the row of `file`, its header being row 1."""
         self.add_rows(check, [" ".join(detail.split())], files=[file], rows=[row])
 
     def add_rows(
@@ -59,14 +60,14 @@ class Remarks:
         return pa.concat_tables([REMARKS.empty_table(), *self._tables]).combine_chunks()
 
     def summary(self) -> list[dict]:
-        """One entry a kind: remark, count and the first of it as 'FILE line ROW: detail'."""
+        """One entry a kind: remark, count and the first of it as 'FILE row ROW: detail'."""
         table = self.table()
         found = []
         for kind in pc.unique(table["remark"]).to_pylist():
             of_kind = table.filter(pc.equal(table["remark"], kind))
             first = of_kind.slice(0, 1).to_pylist()[0]
             place = os.path.basename(first["file"]) if first["file"] else ""
-            line = f" line {first['row']}" if first["row"] is not None else ""
+            line = f" row {first['row']}" if first["row"] is not None else ""
             where = f"{place}{line}: " if place or line else ""
             found.append({"remark": kind, "count": of_kind.num_rows, "first": f"{where}{first['detail']}"})
         return found
@@ -80,7 +81,7 @@ def _column(values: Iterable, kind: pa.DataType) -> pa.Array:
 
 def remark_lines(run: dict, address: str) -> list[str]:
     """A manifest's run.json -> its remarks for people, a line a kind."""
-    said = [f"{r['count']:,} {KINDS[r['remark']]}; first: {r['first']}" for r in run.get("remarks", [])]
+    said = [f"{r['count']:,} x {r['remark']} ({KINDS[r['remark']]}), first: {r['first']}" for r in run.get("remarks", [])]
     if said:
         said.append(f'all of them: cbmir sql --study {address} "SELECT * FROM remarks"')
     return said

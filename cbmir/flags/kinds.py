@@ -15,6 +15,12 @@ def pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def root(text: str) -> tuple[str, str]:
+    """'nih14=/data/nih' -> ('nih14', '/data/nih'); '/data' -> ('', '/data')."""
+    name, equals, directory = text.partition("=")
+    return (name, directory) if equals and directory and "/" not in name else ("", text)
+
+
 def share(text: str) -> float:
     """'1%' or '0.01' -> 0.01."""
     try:

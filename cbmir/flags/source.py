@@ -6,7 +6,7 @@ from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 
 from cbmir.datasets import SOURCES, Options
 from cbmir.flags.common import overwrite, study
-from cbmir.flags.kinds import pair, share, window
+from cbmir.flags.kinds import pair, root, share, window
 
 
 def source(command: ArgumentParser, *, required: bool) -> None:
@@ -71,7 +71,12 @@ def _columns(command: ArgumentParser) -> None:
         "--separator", default="|", metavar="TEXT", help="csv: between the labels of one column (default |)"
     )
     command.add_argument(
-        "--image-root", metavar="DIR", help="csv, denner-csv: where relative paths begin (default: beside the table)"
+        "--image-root",
+        action="append",
+        default=[],
+        metavar="[DATASET=]DIR",
+        type=root,
+        help="csv, denner-csv: where relative paths begin, for all or for one dataset (default: beside the table)",
     )
 
 
@@ -94,7 +99,7 @@ def source_options(arguments: Namespace) -> Options:
         constants=dict(arguments.set),
         one_hot=tuple(arguments.one_hot),
         separator=arguments.separator,
-        image_root=arguments.image_root,
+        image_root=dict(arguments.image_root),
         axis=arguments.axis,
         window=arguments.window,
         protocol=arguments.protocol,
