@@ -15,10 +15,13 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def commands() -> list[str]:
-    """cbmir lines of README's code blocks, continued lines joined."""
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def commands(page: Path) -> list[str]:
+    """cbmir lines of a page's code blocks, continued lines joined."""
     found = []
-    for block in re.findall(r"```\n(.*?)```", README, flags=re.DOTALL):
+    for block in re.findall(r"```\n(.*?)```", page.read_text(), flags=re.DOTALL):
         text = block.replace("\\\n", " ")
         held = ""
         for line in text.splitlines():
@@ -37,12 +40,25 @@ def test_every_command_source_and_view_is_documented():
 
 
 def test_there_are_commands_to_check():
-    assert len(commands()) >= 12
+    assert len(commands(ROOT / "README.md")) >= 12
 
 
-@pytest.mark.parametrize("line", commands())
-def test_readme_commands_parse(line):
+@pytest.mark.parametrize("line", dict.fromkeys(line for page in PAGES for line in commands(page)))
+def test_the_commands_of_readme_and_docs_parse(line):
     assert parse(shlex.split(line)[1:]).command in COMMANDS
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_has_a_page_with_its_command(source):
+    page = ROOT / "docs" / "sources" / f"{source}.md"
+    assert page.read_text().startswith(f"# {source}\n")
+    assert [line for line in commands(page) if line.startswith((f"cbmir manifest {source} ", f"cbmir run {source} "))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+        assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_architecture_names_every_part():
