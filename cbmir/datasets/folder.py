@@ -1,77 +1,36 @@
-"""folder: image files in directories, the label being the directories between ROOT and the file.
-
-ROOT/glioma/a.png                  label MODALITY/region/glioma (modality and region from --set)
-ROOT/XR/chest/Nodule/a.png         label XR/chest/Nodule, modality XR, region chest
-ROOT/train/glioma/a.png            the same with a split: train, val or test as the first directory
-"""
+"""folder: image files in directories; what the directories mean is in `layout`."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from pathlib import PurePosixPath
-from urllib.parse import quote, urlsplit, urlunsplit
-
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from cbmir.datasets import Options
+from cbmir.datasets.layout import columns
+from cbmir.datasets.listing import Found, listed, suffix_counts
 from cbmir.datasets.remarks import Remarks
-from cbmir.datasets.splits import SPLITS
-from cbmir.errors import UserError
-from cbmir.store import open_filesystem
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm", ".dicom")
+_VOLUMES = (".nii", ".nii.gz")
+_TYPES = {"labels": pa.list_(pa.string())}
 
 
 def read(roots: list[str], options: Options, remarks: Remarks) -> pa.Table:
-    """Every image file below the roots, sorted by path; hidden files are passed over."""
-    rows = [row for root in roots for row in _rows(root, options)]
-    names = ("image_id", "uri", "dataset", "split", "modality", "region", "labels")
-    table = pa.Table.from_pylist(
-        rows, schema=pa.schema([(n, pa.string()) for n in names[:-1]] + [("labels", pa.list_(pa.string()))])
-    )
-    return table.drop_columns("split") if table["split"].null_count == len(table) else table
+    """Every image file of the roots, known by its suffix, in the order of their paths; other files are counted in a remark."""
+    files = listed(roots, remarks)
+    images = [file for file in files if file.relative.lower().endswith(IMAGE_SUFFIXES)]
+    _name_others([file for file in files if not file.relative.lower().endswith(IMAGE_SUFFIXES)], remarks)
+    found = columns(images, options.constants.get("dataset"))
+    return pa.table({name: pa.array(values, _TYPES.get(name, pa.string())) for name, values in found.items()})
 
 
-def _rows(root: str, options: Options) -> Iterator[dict]:
-    fs, top = open_filesystem(root)
-    if fs.get_file_info(top).type != pafs.FileType.Directory:
-        raise UserError(f"no directory {root}; expected a folder of images; check ROOT")
-    dataset = options.constants.get("dataset") or PurePosixPath(top).name
-    files = [i.path for i in fs.get_file_info(pafs.FileSelector(top, recursive=True)) if i.is_file]
-    for path in sorted(files):
-        relative = PurePosixPath(os.path.relpath(path, top))
-        if relative.suffix.lower() not in IMAGE_SUFFIXES or any(part.startswith(".") for part in relative.parts):
-            continue
-        yield {
-            "image_id": f"{dataset}/{relative}",
-            "uri": _address(path, root),
-            "dataset": dataset,
-            **_meaning(relative),
-        }
-
-
-def _address(path: str, root: str) -> str:
-    """A local path as it is; one on an object store as an address, with the root's own options behind '?'."""
-    if "://" not in root:
-        return path
-    place = urlsplit(root)
-    inside = path.split("/", 1)[1] if place.netloc else path.lstrip("/")  # a bucket is the first part of its paths
-    return urlunsplit(place._replace(path=f"/{quote(inside)}"))
-
-
-def _meaning(relative: PurePosixPath) -> dict:
-    """'train/XR/chest/Nodule/a.png' -> its split, modality, region and labels."""
-    directories = list(relative.parts[:-1])
-    split = SPLITS.get(directories[0].lower()) if directories else None
-    if split:
-        directories = directories[1:]
-    found = {"split": split, "modality": None, "region": None, "labels": []}
-    if len(directories) >= 3:
-        found |= {"modality": directories[0], "region": directories[1]}
-        finding = "/".join(directories[2:])
-        found["labels"] = [f"{directories[0].upper()}/{directories[1].lower()}/{finding}"]
-    elif directories:
-        found["labels"] = [" ".join(directories)]
-    return found
+def _name_others(others: list[Found], remarks: Remarks) -> None:
+    volumes = [file for file in others if file.relative.lower().endswith(_VOLUMES)]
+    others = [file for file in others if not file.relative.lower().endswith(_VOLUMES)]
+    if volumes:
+        detail = f"{len(volumes):,} NIfTI volumes; make a manifest of their slices with source nifti"
+        remarks.add("other_file", detail, file=volumes[0].address)
+    if others:
+        detail = (
+            f"{len(others):,} files that are no images by their suffix: {suffix_counts(f.relative for f in others)}"
+        )
+        remarks.add("other_file", detail, file=others[0].address)

@@ -23,6 +23,11 @@ KINDS: dict[str, str] = {
     "two_labels": "images that are listed with two labels",
     "missing_label_file": "label files that are not there",
     "odd_value": "values that have no meaning here, left out",
+    "other_file": "files of other kinds, passed over",
+    "second_link": "links to directories that are listed already, not followed again",
+    "no_pixels": "DICOM files without an image, left out",
+    "same_instance": "DICOM files with an instance UID that stands before them already, kept",
+    "not_as_published": "files that differ from what was published under their name",
     "vector_without_row": "vectors that belong to no row of the manifest, left out",
     "left_out": "rows left out as asked",
 }
@@ -81,7 +86,9 @@ def _column(values: Iterable, kind: pa.DataType) -> pa.Array:
 
 def remark_lines(run: dict, address: str) -> list[str]:
     """A manifest's run.json -> its remarks for people, a line a kind."""
-    said = [f"{r['count']:,} x {r['remark']} ({KINDS[r['remark']]}), first: {r['first']}" for r in run.get("remarks", [])]
+    said = [
+        f"{r['count']:,} x {r['remark']} ({KINDS[r['remark']]}), first: {r['first']}" for r in run.get("remarks", [])
+    ]
     if said:
         said.append(f'all of them: cbmir sql --study {address} "SELECT * FROM remarks"')
     return said
