@@ -1,45 +1,107 @@
-"""DICOM -> (H, W, 3) uint8, displayed as the standard says (PS3.3 C.7.6.3, C.11.1, C.11.2)."""
+"""DICOM -> (H, W, 3) uint8, displayed as the standard says (PS3.3 C.7.6.3, C.7.6.16, C.11.1, C.11.2).
+
+What pydicom says of a broken file may quote its header, so of its errors only the kind goes into a message.
+"""
 
 from __future__ import annotations
 
 import io
 import warnings
+import zlib
 
 import numpy as np
 
+from cbmir.images.dicom_window import grey
 from cbmir.images.errors import ImageError
-from cbmir.images.raster import stretch
+from cbmir.images.limits import MOST_PIXELS, refuse_large
+
+PIXEL_TAG = b"\xe0\x7f\x10\x00"  # (7FE0,0010), little endian
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_MOST_BYTES = 8 * MOST_PIXELS  # of a deflated data set
 
 
 def is_dicom(data: bytes) -> bool:
-    """Whether bytes are DICOM Part 10: 'DICM' behind a preamble of 128 bytes."""
-    return data[128:132] == b"DICM"
+    """Whether bytes are DICOM: 'DICM' behind a preamble of 128 bytes, or a bare data set (ACR-NEMA style) with pixels."""
+    return data[128:132] == b"DICM" or (begins_bare(data) and PIXEL_TAG in data)
+
+
+def begins_bare(data: bytes) -> bool:
+    """Whether bytes begin with an element of group 0002 or 0008 whose value representation or length is plausible."""
+    if len(data) < 8 or data[0] not in (2, 8) or data[1] or data[3]:
+        return False
+    explicit = data[4:6] in (b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM", b"DT", b"SQ", b"PN", b"ST")
+    return explicit or 0 < int.from_bytes(data[4:8], "little") <= 1024
 
 
 def decode(data: bytes, *, frame: int = 0) -> np.ndarray:
     """One frame of a DICOM file -> (H, W, 3) uint8; header fields go nowhere else.
 
-    Grey: modality LUT, then the first VOI LUT or window, then MONOCHROME1 inverted, then the window's output range to
-    0..255 (without a window the frame's own range). Colour: palette and YBR become RGB.
+    Grey: modality LUT, then the first VOI LUT or window, then MONOCHROME1 inverted, then the window's output range to 0..255.
+    Without a window, unsigned 8-bit levels stay as they are, and others are scaled from the frame's own range. Color: palette and YBR become RGB.
     """
-    import pydicom
-    from pydicom.pixels import pixel_array
+    try:
+        return _decode(data, frame)
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError("the DICOM's pixels do not fit into memory", stage="decode") from None
+    except Exception as error:  # its text may quote the header: only its kind is told
+        raise ImageError(f"the DICOM cannot be read ({type(error).__name__})", stage="decode") from None
 
+
+def _decode(data: bytes, frame: int) -> np.ndarray:
+    import pydicom
+
+    _refuse_bomb(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of every odd header; the pixels decide
-        dataset = pydicom.dcmread(io.BytesIO(data))
+        dataset = pydicom.dcmread(io.BytesIO(data), force=True)
         if "PixelData" not in dataset:
             raise ImageError("DICOM without pixel data", stage="decode")
+        refuse_large(int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0))
         frames = int(dataset.get("NumberOfFrames") or 1)
         if not 0 <= frame < frames:
             raise ImageError(f"frame {frame} of a DICOM with {frames}", stage="decode")
-        values = pixel_array(dataset, index=frame)
+        values = _pixels(dataset, frame)
         kind = dataset.PhotometricInterpretation
         if kind == "PALETTE COLOR":
-            return _colour(_palette(values, dataset), dataset)
+            return _color(_palette(values, dataset), dataset)
         if values.ndim == 3:
-            return _colour(values, dataset)
-        return np.repeat(_grey(values, dataset, inverted=kind == "MONOCHROME1")[:, :, None], 3, axis=2)
+            return _color(values, dataset)
+        levels = grey(values, dataset, frame=frame, inverted=kind == "MONOCHROME1")
+        return np.repeat(levels[:, :, None], 3, axis=2)
+
+
+def _refuse_bomb(data: bytes) -> None:
+    """A deflated data set is unpacked as a whole by pydicom: refuse one that would fill the memory."""
+    if data[128:132] != b"DICM" or _DEFLATED not in data[:4096]:
+        return
+    start = 144 + int.from_bytes(data[140:144], "little")  # behind the group length of the file's meta information
+    stream, size, rest = zlib.decompressobj(-zlib.MAX_WBITS), 0, data[start:]
+    while rest and not stream.eof:
+        size += len(stream.decompress(rest, 1 << 24))
+        rest = stream.unconsumed_tail
+        if size > _MOST_BYTES:
+            raise ImageError(f"a deflated DICOM of more than {_MOST_BYTES >> 20} MiB", stage="decode")
+
+
+def _pixels(dataset, frame: int) -> np.ndarray:
+    """(H, W) or (H, W, 3) of one frame; an error names the compression and what to install."""
+    from pydicom.pixels import get_decoder, pixel_array
+
+    try:
+        return pixel_array(dataset, index=frame)
+    except Exception as error:
+        syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
+        name = syntax.name if syntax is not None and syntax.is_transfer_syntax else "of an unknown transfer syntax"
+        try:
+            available = syntax is None or get_decoder(syntax).is_available
+        except NotImplementedError:
+            raise ImageError(f"no decoder for DICOM pixels {name}", stage="decode") from None
+        hint = "" if available else "; pip install 'cbmir[dicom]' adds decoders"
+        raise ImageError(
+            f"DICOM pixels cannot be decoded ({name}, {type(error).__name__}){hint}", stage="decode"
+        ) from None
 
 
 def _palette(values: np.ndarray, dataset) -> np.ndarray:
@@ -48,42 +110,10 @@ def _palette(values: np.ndarray, dataset) -> np.ndarray:
     return apply_color_lut(values, dataset)
 
 
-def _colour(values: np.ndarray, dataset) -> np.ndarray:
+def _color(values: np.ndarray, dataset) -> np.ndarray:
     """(H, W, 3) of 8 or 16 bits -> uint8; `pixel_array` has made RGB of YBR already."""
     if values.dtype == np.uint8:
         return values[:, :, :3]
     palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
     deepest = 2 ** (dataset.RedPaletteColorLookupTableDescriptor[2] if palette else dataset.BitsStored) - 1
-    return np.round(values[:, :, :3].astype(np.float64) * (255.0 / deepest)).astype(np.uint8)
-
-
-def _grey(values: np.ndarray, dataset, *, inverted: bool) -> np.ndarray:
-    from pydicom.pixels import apply_modality_lut
-
-    values = apply_modality_lut(values, dataset)
-    windowed = _windowed(values, dataset)
-    grey = stretch(values) if windowed is None else np.round(windowed).astype(np.uint8)
-    return 255 - grey if inverted else grey
-
-
-def _windowed(values: np.ndarray, dataset) -> np.ndarray | None:
-    """Values through the first VOI LUT or window, its dark end at 0 and its bright end at 255; None where there is neither.
-
-    A window shows its whole output range, also where the image fills only a part of it, so the ends are asked of the
-    window itself (two values far outside it), not of the image. pydicom's output falls where the rescale slope is
-    negative; the standard's does not.
-    """
-    from pydicom.pixels import apply_voi_lut
-
-    if dataset.get("VOILUTSequence"):
-        descriptor = dataset.VOILUTSequence[0].LUTDescriptor
-        dark, bright = 0.0, 2.0 ** int(descriptor[2]) - 1
-        descriptor[2] = 16  # pydicom indexes in the type of the entries: with 8 bits, entry 256 would be 0 again
-    elif dataset.get("WindowWidth") is None or dataset.get("WindowCenter") is None:
-        return None
-    else:
-        dark, bright = apply_voi_lut(np.array([-1e9, 1e9]), dataset, index=0)
-    if dark == bright:
-        return None
-    shown = apply_voi_lut(values, dataset, index=0).astype(np.float64)
-    return np.clip((shown - dark) * (255.0 / (bright - dark)), 0, 255)
+    return np.clip(np.round(values[:, :, :3].astype(np.float64) * (255.0 / deepest)), 0, 255).astype(np.uint8)

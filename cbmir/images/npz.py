@@ -15,8 +15,10 @@ import numpy as np
 import pyarrow.fs as pafs
 
 from cbmir.images.errors import ImageError
+from cbmir.images.limits import refuse_large
 from cbmir.images.raster import stretch
 
+_MOST_ROW_BYTES = 1 << 31  # an image or a volume
 _STEP = 1 << 24  # bytes read at once when skipping forward
 
 
@@ -62,7 +64,7 @@ def read_row(location: str, part: dict[str, str]) -> np.ndarray:
         raise ImageError("an image in a .npz is FILE.npz#array=NAME&row=NUMBER", stage="read")
     try:
         values = _row(location, part["array"], int(part["row"]))
-        return _as_rgb(_slice(values, int(part["slice"])) if "slice" in part else values)
+        return _as_rgb(_slice(values, int(part["slice"]), int(part.get("axis", 0))) if "slice" in part else values)
     except ImageError:
         raise
     except FileNotFoundError as error:
@@ -92,10 +94,13 @@ def _row(location: str, array: str, row: int) -> np.ndarray:
     return values
 
 
-def _slice(volume: np.ndarray, index: int) -> np.ndarray:
-    if not 0 <= index < len(volume):
-        raise ImageError(f"slice {index} of a volume with {len(volume)} slices", stage="read")
-    return volume[index]
+def _slice(volume: np.ndarray, index: int, axis: int) -> np.ndarray:
+    """Slice `index` along `axis` of a volume (d, h, w)."""
+    if axis not in (0, 1, 2) or volume.ndim < 3:
+        raise ImageError(f"axis {axis} of a volume of shape {volume.shape}; expected 0, 1 or 2", stage="read")
+    if not 0 <= index < volume.shape[axis]:
+        raise ImageError(f"slice {index} of a volume with {volume.shape[axis]} slices", stage="read")
+    return np.take(volume, index, axis=axis)
 
 
 def open_array(location: str, array: str) -> RowStream:
@@ -113,7 +118,13 @@ def open_array(location: str, array: str) -> RowStream:
     except BaseException:
         member.close()
         raise
-    return RowStream(member, shape, dtype)
+    stream = RowStream(member, shape, dtype)
+    if not shape or stream.row_bytes > _MOST_ROW_BYTES:
+        member.close()
+        raise ImageError(
+            f"array '{array}' of shape {shape}; expected rows of at most {_MOST_ROW_BYTES >> 20} MiB", stage="read"
+        )
+    return stream
 
 
 def _open_archive(location: str) -> zipfile.ZipFile:
@@ -125,8 +136,9 @@ def _open_archive(location: str) -> zipfile.ZipFile:
 
 def _header(member: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(member)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-    return read(member)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(member)
+    return np.lib.format.read_array_header_2_0(member)  # (3, 0) differs in the text's encoding alone: names of fields
 
 
 def array_names(location: str) -> dict[str, tuple[int, ...]]:
@@ -143,6 +155,10 @@ def array_names(location: str) -> dict[str, tuple[int, ...]]:
 def _as_rgb(values: np.ndarray) -> np.ndarray:
     if values.dtype != np.uint8:
         values = stretch(values)
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[:, :, 0]
+    if values.ndim >= 2:
+        refuse_large(values.shape[1], values.shape[0])
     if values.ndim == 2:
         return np.repeat(values[:, :, None], 3, axis=2)
     if values.ndim == 3 and values.shape[2] == 3:

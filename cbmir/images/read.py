@@ -1,7 +1,7 @@
 """uri -> (H, W, 3) uint8, whatever the format.
 
 The format is found from the bytes, not from the suffix. A part of a file is addressed behind '#':
-`scan.dcm#frame=3`, `breastmnist.npz#array=train_images&row=12`.
+`scan.dcm#frame=3`, `breastmnist.npz#array=train_images&row=12`, `brain.nii.gz#axis=2&slice=40`.
 """
 
 from __future__ import annotations
@@ -11,19 +11,23 @@ from urllib.parse import parse_qsl
 import numpy as np
 import pyarrow.fs as pafs
 
-from cbmir.images import dicom, npz, raster
+from cbmir.images import dicom, nifti, npz, raster
 from cbmir.images.errors import ImageError
 
-_PARTS = {"array", "row", "slice", "frame"}  # what may stand behind '#'
+_PARTS = {"array", "row", "slice", "frame", "axis", "time", "window"}  # what may stand behind '#'
 
 
 def read_image(uri: str) -> np.ndarray:
     """The image at `uri` -> (H, W, 3) uint8 RGB; grey images have three equal channels. ImageError where there is none."""
     location, part = split_uri(uri)
-    if location.lower().endswith(".npz"):
+    if location.partition("?")[0].lower().endswith(".npz"):
         return npz.read_row(location, part)
-    data = read_bytes(location)
     try:
+        if location.partition("?")[0].lower().endswith(nifti.SUFFIXES):
+            return nifti.read_slice(location, part)
+        data = read_bytes(location)
+        if nifti.is_nifti(data):
+            return nifti.read_slice(location, part, data)
         if dicom.is_dicom(data):
             return dicom.decode(data, frame=int(part.get("frame", 0)))
         return raster.decode(data)
