@@ -62,6 +62,7 @@ def _decode(data: bytes, frame: int) -> np.ndarray:
         frames = int(dataset.get("NumberOfFrames") or 1)
         if not 0 <= frame < frames:
             raise ImageError(f"frame {frame} of a DICOM with {frames}", stage="decode")
+        _name_syntax(dataset)
         values = _pixels(dataset, frame)
         kind = dataset.PhotometricInterpretation
         if kind == "PALETTE COLOR":
@@ -83,6 +84,16 @@ def _refuse_bomb(data: bytes) -> None:
         rest = stream.unconsumed_tail
         if size > _MOST_BYTES:
             raise ImageError(f"a deflated DICOM of more than {_MOST_BYTES >> 20} MiB", stage="decode")
+
+
+def _name_syntax(dataset) -> None:
+    """A bare data set does not say its transfer syntax: it is the one by which pydicom could read it."""
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if not dataset.file_meta.get("TransferSyntaxUID"):
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
 
 
 def _pixels(dataset, frame: int) -> np.ndarray:

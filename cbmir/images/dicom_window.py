@@ -69,7 +69,7 @@ def _windowed(values: np.ndarray, dataset) -> np.ndarray | None:
     if dark == bright:
         return None
     shown = apply_voi_lut(values, dataset, index=0).astype(np.float64)
-    return np.clip((shown - dark) * (255.0 / (bright - dark)), 0, 255)
+    return np.clip((shown - dark) * 255.0 / (bright - dark), 0, 255)
 
 
 def _has_window(dataset) -> bool:

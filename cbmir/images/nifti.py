@@ -94,7 +94,7 @@ def read_slice(location: str, part: dict[str, str], data: bytes | None = None) -
         return np.ascontiguousarray(values)
     low, high = _window(part["window"]) if "window" in part else (volume.low, volume.high)
     shown = _scaled(values, volume)
-    grey = np.clip((np.nan_to_num(shown, nan=low, posinf=high, neginf=low) - low) * (255.0 / (high - low)), 0, 255)
+    grey = np.clip((np.nan_to_num(shown, nan=low, posinf=high, neginf=low) - low) * 255.0 / (high - low), 0, 255)
     return np.repeat(np.round(grey).astype(np.uint8)[:, :, None], 3, axis=2)
 
 

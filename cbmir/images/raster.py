@@ -55,4 +55,4 @@ def stretch(values: np.ndarray) -> np.ndarray:
         raise ImageError("pixels are not finite", stage="decode")
     if high == low:
         return np.zeros(values.shape, np.uint8)
-    return np.round((values - low) * (255.0 / (high - low))).astype(np.uint8)
+    return np.round((values - low) * 255.0 / (high - low)).astype(np.uint8)
