@@ -11,6 +11,7 @@ import zlib
 
 import numpy as np
 
+from cbmir.images.dicom_pixels import stored_values
 from cbmir.images.dicom_window import grey
 from cbmir.images.errors import ImageError
 from cbmir.images.limits import MOST_PIXELS, refuse_large
@@ -63,7 +64,7 @@ def _decode(data: bytes, frame: int) -> np.ndarray:
         if not 0 <= frame < frames:
             raise ImageError(f"frame {frame} of a DICOM with {frames}", stage="decode")
         _name_syntax(dataset)
-        values = _pixels(dataset, frame)
+        values = stored_values(dataset, data, frame)
         kind = dataset.PhotometricInterpretation
         if kind == "PALETTE COLOR":
             return _color(_palette(values, dataset), dataset)
@@ -94,25 +95,6 @@ def _name_syntax(dataset) -> None:
         implicit, little = dataset.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
-
-
-def _pixels(dataset, frame: int) -> np.ndarray:
-    """(H, W) or (H, W, 3) of one frame; an error names the compression and what to install."""
-    from pydicom.pixels import get_decoder, pixel_array
-
-    try:
-        return pixel_array(dataset, index=frame)
-    except Exception as error:
-        syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
-        name = syntax.name if syntax is not None and syntax.is_transfer_syntax else "of an unknown transfer syntax"
-        try:
-            available = syntax is None or get_decoder(syntax).is_available
-        except NotImplementedError:
-            raise ImageError(f"no decoder for DICOM pixels {name}", stage="decode") from None
-        hint = "" if available else "; pip install 'cbmir[dicom]' adds decoders"
-        raise ImageError(
-            f"DICOM pixels cannot be decoded ({name}, {type(error).__name__}){hint}", stage="decode"
-        ) from None
 
 
 def _palette(values: np.ndarray, dataset) -> np.ndarray:

@@ -166,6 +166,7 @@ def _size_of(data: bytes) -> int:
 def _layout(file: BinaryIO) -> Layout:
     """Read and examine the header; ImageError for one that promises what cannot be."""
     import nibabel
+    from nibabel.imageglobals import LoggingOutputSuppressor
 
     data = _exactly(file, 348, "its header")
     kind = _size_of(data)
@@ -173,7 +174,8 @@ def _layout(file: BinaryIO) -> Layout:
         raise ImageError("the file is no NIfTI volume", stage="decode")
     data += _exactly(file, kind - 348, "its header")
     try:
-        header = getattr(nibabel, _SIZES[kind])(data, check=True)
+        with LoggingOutputSuppressor():  # it writes a line to standard error for every oddity
+            header = getattr(nibabel, _SIZES[kind])(data, check=True)
         shape = tuple(int(n) for n in header.get_data_shape())
         affine, dtype = header.get_best_affine(), header.get_data_dtype()
         slope, inter = header.get_slope_inter()
@@ -237,7 +239,8 @@ def _skip(file: BinaryIO, count: int) -> None:
 
 
 def _scaled(values: np.ndarray, volume: Volume) -> np.ndarray:
-    return values.astype(np.float64) * volume.slope + volume.inter
+    with np.errstate(all="ignore"):  # what is not finite is shown black or white
+        return values.astype(np.float64) * volume.slope + volume.inter
 
 
 def _range(values: np.ndarray, layout: Layout) -> tuple[float, float]:
@@ -249,7 +252,8 @@ def _range(values: np.ndarray, layout: Layout) -> tuple[float, float]:
     finite = values if values.dtype.kind != "f" else values[np.isfinite(values)]
     if finite.size == 0:
         raise ImageError("no voxel of the volume is finite", stage="decode")
-    ends = np.array([finite.min(), finite.max()], np.float64) * layout.slope + layout.inter
+    with np.errstate(all="ignore"):
+        ends = np.array([finite.min(), finite.max()], np.float64) * layout.slope + layout.inter
     low, high = float(ends.min()), float(ends.max())
     if not np.isfinite([low, high]).all():
         raise ImageError("voxels are not finite", stage="decode")
