@@ -1,8 +1,56 @@
 """What several test files need."""
 
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.fs as pafs
 import pytest
+
+# The S3 server of the tests takes any keys; they are set before a Ray starts, whose workers inherit them.
+os.environ.setdefault("AWS_ACCESS_KEY_ID", "testing")
+os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "testing")
+os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An empty bucket of an S3 server on loopback."""
+
+    name: str
+    options: str  # what stands behind '?' in every address
+    fs: pafs.FileSystem
+
+    def address(self, path: str = "") -> str:
+        """A path in the bucket, percent-encoded where it has to be -> its address."""
+        return f"s3://{self.name}/{path}?{self.options}"
+
+    def put(self, path: str, data: bytes) -> None:
+        with self.fs.open_output_stream(f"{self.name}/{path}") as stream:
+            stream.write(data)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """host:port of a real S3 server on loopback."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str) -> Bucket:
+    """A bucket of its own for each test."""
+    fs = pafs.S3FileSystem(endpoint_override=s3_server, scheme="http", region="us-east-1", allow_bucket_creation=True)
+    name = f"bucket-{uuid.uuid4().hex[:8]}"
+    fs.create_dir(name)
+    return Bucket(name, f"endpoint_override={s3_server}&scheme=http&region=us-east-1", fs)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,9 @@
-"""Sources -> manifest: folders, tables and MedMNIST files, whole and broken."""
+"""Sources -> manifest: what all sources share, and tables."""
 
 import gzip
 import os
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -12,10 +11,8 @@ from PIL import Image
 
 from cbmir.datasets import SOURCES, Options, reader
 from cbmir.datasets.manifest import content_hash, read_source, write_manifest
-from cbmir.datasets.medmnist import SETS, label_names
 from cbmir.datasets.remarks import Remarks
 from cbmir.errors import UserError
-from cbmir.images.read import read_image
 from cbmir.schemas import image_key
 from cbmir.store import Study
 
@@ -64,89 +61,6 @@ def test_an_unknown_source_is_named_with_the_nearest():
 def test_keys_are_those_of_the_ids(tmp_path):
     table = manifest("folder", touch(tmp_path / "d", "a.png", "b.png"))
     assert rows(table, "image_id", "image_key") == [(i, image_key(i)) for i in ("d/a.png", "d/b.png")]
-
-
-# --- folder ----------------------------------------------------------------------------------------------------------
-
-
-def test_one_level_is_the_label_with_modality_and_region_as_set(tmp_path):
-    root = touch(tmp_path / "scans", "glioma/a.png", "normal/b.JPG", "c.dcm")
-    table = manifest("folder", root, constants={"modality": "mr", "region": "Brain", "split": "test"})
-    assert rows(table, "image_id", "modality", "region", "labels") == [
-        ("scans/c.dcm", "MR", "brain", []),
-        ("scans/glioma/a.png", "MR", "brain", ["MR/brain/glioma"]),
-        ("scans/normal/b.JPG", "MR", "brain", ["MR/brain/normal"]),
-    ]
-    assert table["uri"].to_pylist() == [f"{tmp_path}/{i}" for i in table["image_id"].to_pylist()]
-    assert set(table["dataset"].to_pylist()) == {"scans"}
-
-
-def test_without_set_modality_and_region_are_unknown(tmp_path):
-    table = manifest("folder", touch(tmp_path / "d", "glioma/a.png"))
-    assert rows(table, "modality", "region", "labels") == [("unknown", "unknown", ["unknown/unknown/glioma"])]
-
-
-def test_three_levels_are_modality_region_and_label(tmp_path):
-    root = touch(tmp_path / "d", "xr/Chest/Nodule/a.png", "CT/head/bleed/acute/b.png")
-    table = manifest("folder", root)
-    assert rows(table, "modality", "region", "labels") == [
-        ("CT", "head", ["CT/head/bleed/acute"]),
-        ("XR", "chest", ["XR/chest/Nodule"]),
-    ]
-
-
-def test_two_levels_are_one_label(tmp_path):
-    table = manifest("folder", touch(tmp_path / "d", "tumor/glioma/a.png"))
-    assert table["labels"].to_pylist() == [["unknown/unknown/tumor glioma"]]
-
-
-@pytest.mark.parametrize(
-    ("directory", "split"), [("train", "train"), ("Training", "train"), ("valid", "val"), ("TEST", "test")]
-)
-def test_a_split_may_be_the_first_directory(tmp_path, directory, split):
-    root = touch(tmp_path / "d", f"{directory}/glioma/a.png", f"{directory}/XR/chest/Mass/b.png", f"{directory}/c.png")
-    table = manifest("folder", root)
-    assert rows(table, "split", "labels") == [
-        (split, ["XR/chest/Mass"]),
-        (split, []),
-        (split, ["unknown/unknown/glioma"]),
-    ]
-
-
-def test_a_split_for_some_images_only_leaves_the_others_in_neither_role(tmp_path):
-    table, said = manifest_and_remarks("folder", touch(tmp_path / "d", "train/x/a.png", "y/b.png"))
-    assert rows(table, "image_id", "split") == [("d/train/x/a.png", "train"), ("d/y/b.png", "unknown")]
-    assert said == [("unknown_split", None, None, "d/y/b.png: blank")]
-
-
-def test_hidden_files_and_what_is_no_image_are_passed_over(tmp_path):
-    root = touch(tmp_path / ".d", "a.png", ".b.png", ".cache/c.png", "x/.y/d.png", "notes.txt", "labels.csv", "e")
-    assert manifest("folder", root)["image_id"].to_pylist() == [".d/a.png"]
-
-
-def test_several_folders_are_several_datasets(tmp_path):
-    one, two = touch(tmp_path / "one", "a.png"), touch(tmp_path / "two", "a.png")
-    assert manifest("folder", one, two)["image_id"].to_pylist() == ["one/a.png", "two/a.png"]
-    table, said = manifest_and_remarks("folder", one, one)
-    assert table["image_id"].to_pylist() == ["one/a.png"]
-    assert said == [("duplicate_id", None, None, f"one/a.png: {one}/a.png")]
-
-
-def test_a_folder_by_a_relative_path(tmp_path, monkeypatch):
-    touch(tmp_path / "d", "a.png")
-    monkeypatch.chdir(tmp_path / "d")
-    assert rows(manifest("folder", "."), "image_id", "uri") == [("d/a.png", f"{tmp_path}/d/a.png")]
-
-
-def test_an_empty_a_missing_and_a_wrong_root_are_refused(tmp_path):
-    with pytest.raises(UserError, match="the source holds no image; expected at least one"):
-        manifest("folder", touch(tmp_path / "d", "notes.txt"))
-    with pytest.raises(UserError, match=r"no directory .*/nowhere; expected a folder of images"):
-        manifest("folder", tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"no directory .*/notes.txt; expected a folder"):
-        manifest("folder", tmp_path / "d" / "notes.txt")
-    with pytest.raises(UserError, match="--column has no meaning for folder"):
-        manifest("folder", tmp_path, columns={"labels": "x"})
 
 
 @pytest.mark.parametrize("name", ["color", "image_id", "image_key", "uri", "slice"])
@@ -399,118 +313,6 @@ def test_a_split_column_without_any_value_is_no_split(table):
     assert len(notes(table, "path,split\na,\nb,\n")) == 1
 
 
-# --- MedMNIST --------------------------------------------------------------------------------------------------------
-
-
-def medmnist(path: Path, images: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> Path:
-    arrays = {f"{s}_images": a for s, a in images.items()} | {f"{s}_labels": a for s, a in labels.items()}
-    np.savez(path, **arrays)
-    return path
-
-
-SIX = np.arange(6 * 4 * 4, dtype=np.uint8).reshape(6, 4, 4)
-CLASSES = np.array([0, 1, 1, 0, 1, 0], np.uint8)
-
-
-@pytest.mark.parametrize("labels", [CLASSES, CLASSES[:, None], CLASSES.astype(np.int64)])
-def test_flat_and_column_labels_are_the_same(tmp_path, labels):
-    path = medmnist(
-        tmp_path / "breastmnist_64.npz",
-        {"train": SIX[:3], "val": SIX[3:4], "test": SIX[4:]},
-        {"train": labels[:3], "val": labels[3:4], "test": labels[4:]},
-    )
-    found = manifest("medmnist", path)
-    names = {0: "US/breast/malignant", 1: "US/breast/normal, benign"}
-    splits = ["train"] * 3 + ["val"] + ["test"] * 2
-    rowed = [0, 1, 2, 0, 0, 1]
-    assert rows(found, "image_id", "split", "labels", "modality", "region", "volume_id", "slice") == [
-        (f"breastmnist_64/{s}/{r}", s, [names[int(c)]], "US", "breast", None, None)
-        for s, r, c in zip(splits, rowed, CLASSES, strict=True)
-    ]
-    for uri, image in zip(found["uri"].to_pylist(), SIX, strict=True):
-        np.testing.assert_array_equal(read_image(uri)[:, :, 0], image)
-
-
-def test_several_labels_an_image(tmp_path):
-    labels = np.zeros((2, 14), np.uint8)
-    labels[0, [1, 4]] = 1
-    path = medmnist(tmp_path / "chestmnist.npz", {"test": SIX[:2]}, {"test": labels})
-    assert manifest("medmnist", path)["labels"].to_pylist() == [["XR/chest/cardiomegaly", "XR/chest/mass"], []]
-
-
-def test_colour(tmp_path):
-    colour = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
-    path = medmnist(tmp_path / "bloodmnist.npz", {"train": colour}, {"train": CLASSES[:2]})
-    found = manifest("medmnist", path)
-    assert found["slice"].null_count == found.num_rows == 2
-    np.testing.assert_array_equal(read_image(found["uri"][1].as_py()), colour[1])
-
-
-def test_volumes_are_slices_along_their_first_axis(tmp_path):
-    volumes = np.arange(2 * 5 * 4 * 4, dtype=np.uint8).reshape(2, 5, 4, 4)
-    path = medmnist(tmp_path / "nodulemnist3d.npz", {"test": volumes}, {"test": np.array([[1], [0]])})
-    found = manifest("medmnist", path)
-    assert rows(found, "image_id", "volume_id", "slice", "labels") == [
-        (f"nodulemnist3d/test/{v}#{s}", f"nodulemnist3d/test/{v}", s, [f"CT/chest/{name}"])
-        for v, name in enumerate(["malignant", "benign"])
-        for s in range(5)
-    ]
-    for (uri,), image in zip(rows(found, "uri"), volumes.reshape(10, 4, 4), strict=True):
-        np.testing.assert_array_equal(read_image(uri)[:, :, 0], image)
-
-
-def test_a_set_that_is_not_known_has_numbered_classes(tmp_path):
-    path = medmnist(tmp_path / "mine.npz", {"test": SIX}, {"test": CLASSES * 3})
-    found = manifest("medmnist", path, constants={"modality": "XR", "region": "hand"})
-    assert found["labels"].to_pylist() == [[f"XR/hand/class {3 * c}"] for c in CLASSES]
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_class_names_of_every_set_are_different_and_bare(name):
-    classes = SETS[name].classes
-    assert len(set(classes)) == len(classes)
-    assert not any("/" in c or c != c.strip() or not c for c in classes)
-
-
-@pytest.mark.parametrize(
-    ("labels", "known", "message"),
-    [
-        (np.array([0, 2]), SETS["breastmnist"], r"labels name class 2; this set has 2 classes \(malignant, "),
-        (np.zeros((2, 3)), SETS["breastmnist"], r"labels name class 2; this set has 2 classes"),
-        (np.array([0, -1]), SETS["breastmnist"], r"labels name class -1; expected classes from 0"),
-        (np.array([0, -1]), None, r"labels name class -1; expected classes from 0"),
-    ],
-)
-def test_a_class_outside_the_set_is_refused(labels, known, message):
-    with pytest.raises(UserError, match=message):
-        label_names(labels, known)
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"train_images": SIX, "train_labels": CLASSES[:5]}, r"x: train has 6 images and 5 labels"),
-        ({"train_images": SIX[0, 0, 0], "train_labels": CLASSES}, r"x: train_images is \(\); expected \(n, h, w\)"),
-        ({"train_images": SIX, "train_labels": np.uint8(1)}, r"x: train has 6 images and 1 labels"),
-        ({"images": SIX, "labels": CLASSES}, r"holds images, labels; expected train_images, train_labels"),
-        ({"train_images": SIX}, r"holds train_images; expected train_images, train_labels"),
-        ({"train_images": np.array([None]), "train_labels": CLASSES[:1]}, r"is an object array"),
-    ],
-)
-def test_a_npz_of_another_kind_is_refused(tmp_path, arrays, message):
-    np.savez(tmp_path / "x.npz", **arrays)
-    with pytest.raises(UserError, match=message):
-        manifest("medmnist", tmp_path / "x.npz")
-
-
-def test_a_file_that_is_no_npz_is_refused(tmp_path):
-    (tmp_path / "x.npz").write_bytes(b"not a zip")
-    with pytest.raises(UserError, match=r"x\.npz is not a \.npz that can be read"):
-        manifest("medmnist", tmp_path / "x.npz")
-    with pytest.raises(UserError, match=r"no file .*/y\.npz; expected a MedMNIST \.npz"):
-        manifest("medmnist", tmp_path / "y.npz")
-
-
 # --- the study's manifest --------------------------------------------------------------------------------------------
 
 
@@ -585,22 +387,6 @@ def test_the_public_samples_table(shared):
     assert {"age", "sex", "view", "sublabel", "sha256"} < set(found.column_names)
     with Image.open(found["uri"][0].as_py()) as image:
         assert image.size == (found["width"][0].as_py(), found["height"][0].as_py())
-
-
-@pytest.mark.parametrize(
-    ("name", "depth", "images"),
-    [
-        ("breastmnist_resaved", None, {"train": 546, "val": 78, "test": 156}),
-        ("adrenalmnist3d_64", 64, {"train": 1188, "val": 98, "test": 298}),
-    ],
-)
-def test_public_medmnist_files(shared, name, depth, images):
-    found = manifest("medmnist", shared / "data" / "npz" / f"{name}.npz")
-    for split, count in images.items():
-        part = found.filter(pc.equal(found["split"], split))
-        assert part.num_rows == count * (depth or 1)
-        assert len(pc.unique(part["volume_id"])) == (count if depth else 1)
-    assert {len(labels) for labels in found["labels"].to_pylist()} == {1}
 
 
 def test_a_manifest_that_names_other_files_under_the_same_ids_is_refused_once_there_are_vectors(tmp_path):

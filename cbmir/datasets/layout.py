@@ -48,7 +48,7 @@ def columns(files: list[Found], dataset: str | None) -> dict[str, list]:
     meanings = [meaning(posixpath.dirname(file.relative)) for file in files]
     found = {
         "image_id": [f"{prefixes[file.top]}/{file.relative}" for file in files],
-        "uri": [file.address for file in files],
+        "uri": [file.uri for file in files],
         "dataset": [dataset or dataset_name(file) for file in files],
         "modality": [m.modality for m in meanings],
         "region": [m.region for m in meanings],

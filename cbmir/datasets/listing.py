@@ -20,6 +20,7 @@ import pyarrow.fs as pafs
 from cbmir.datasets.remarks import Remarks
 from cbmir.datasets.walk import walk
 from cbmir.errors import UserError
+from cbmir.images.read import split_uri
 from cbmir.store import open_filesystem
 
 _WILD, _WILD_REMOTE = re.compile(r"[*?\[]"), re.compile(r"[*\[]")  # '?' begins the options of an address
@@ -32,6 +33,11 @@ class Found:
     address: str
     relative: str
     top: str
+
+    @property
+    def uri(self) -> str:
+        """Its address as an image's; a part is put behind a name that would itself be read as one, such as 'a#frame=3.png'."""
+        return f"{self.address}#frame=0" if split_uri(self.address)[1] else self.address
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Place:
         return urlunsplit(place._replace(path=f"/{quote(inside.lstrip('/'))}"))
 
 
-def listed(roots: list[str], remarks: Remarks, *, what: str = "images") -> list[Found]:
+def listed(roots: list[str], remarks: Remarks, *, expected: str = "a folder of images") -> list[Found]:
     """All files of the roots, sorted within each; UserError for a root that is not there or a pattern that nothing fits."""
     files: list[Found] = []
     singles: list[Place] = []
@@ -63,7 +69,7 @@ def listed(roots: list[str], remarks: Remarks, *, what: str = "images") -> list[
         elif kind == pafs.FileType.Directory:
             files += _below(place, remarks)
         else:
-            files += _matching(place, root, what, remarks)
+            files += _matching(place, root, expected, remarks)
     return files + _one_by_one(singles)
 
 
@@ -120,11 +126,11 @@ def _named(root: str | None) -> Iterator[None]:
         raise UserError(f"cannot list {root} ({reason}); expected a place that can be read") from None
 
 
-def _matching(place: Place, root: str, what: str, remarks: Remarks) -> list[Found]:
+def _matching(place: Place, root: str, expected: str, remarks: Remarks) -> list[Found]:
     wild = (_WILD if place.address is None else _WILD_REMOTE).search(place.top)
     start = place.top.rfind("/", 0, wild.start()) if wild else -1
     if start < 0:  # no pattern, or one that begins in a bucket's name
-        raise UserError(f"no directory {root}; expected a folder of {what}; check ROOT")
+        raise UserError(f"no directory or file {root}; expected {expected}; check ROOT")
     files = _below(replace(place, top=place.top[:start] or "/", pattern=place.top[start + 1 :]), remarks)
     if not files:
         raise UserError(f"no file fits {root}; expected at least one; check ROOT")
