@@ -19,6 +19,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
     SecondaryCaptureImageStorage,
@@ -74,6 +75,36 @@ def jpeg_dicom(data: Dataset, picture: np.ndarray) -> bytes:
     data["PixelData"].VR = "OB"
     data["PixelData"].is_undefined_length = True
     return dicom_bytes(data, JPEGBaseline8Bit)
+
+
+def lossless_jpeg(values: np.ndarray, bits: int) -> bytes:
+    """(H, W) -> one lossless JPEG (ITU-T T.81, annex H; predictor 1): what most compressed radiographs are, and no Python library writes."""
+    height, width = values.shape
+    padded = values.astype(np.int64)
+    before = np.empty_like(padded)
+    before[:, 1:] = padded[:, :-1]  # the pixel at left; above it in the first column; the middle level at the start
+    before[1:, 0] = padded[:-1, 0]
+    before[0, 0] = 1 << (bits - 1)
+    text = []
+    for difference in (padded - before).ravel().tolist():
+        size = abs(difference).bit_length()
+        rest = difference if difference >= 0 else difference + (1 << size) - 1
+        text.append(f"{size:05b}" + (f"{rest:0{size}b}" if size else ""))
+    joined = "".join(text)
+    joined += "1" * (-len(joined) % 8)
+    scan = int(joined, 2).to_bytes(len(joined) // 8, "big").replace(b"\xff", b"\xff\x00")
+    frame = bytes([bits]) + height.to_bytes(2, "big") + width.to_bytes(2, "big") + bytes([1, 1, 0x11, 0])
+    table = bytes([0, 0, 0, 0, 0, 17, *[0] * 11, *range(17)])  # 17 codes of five bits each: 0 .. 16
+    segments = ((b"\xff\xc3", frame), (b"\xff\xc4", table), (b"\xff\xda", bytes([1, 1, 0, 1, 0, 0])))
+    return b"\xff\xd8" + b"".join(m + (len(d) + 2).to_bytes(2, "big") + d for m, d in segments) + scan + b"\xff\xd9"
+
+
+def lossless_jpeg_dicom(data: Dataset, values: np.ndarray, bits: int) -> bytes:
+    """A DICOM whose pixels are one lossless JPEG."""
+    data.PixelData = encapsulate([lossless_jpeg(values, bits)])
+    data["PixelData"].VR = "OB"
+    data["PixelData"].is_undefined_length = True
+    return dicom_bytes(data, JPEGLosslessSV1)
 
 
 def pillow(picture: np.ndarray | Image.Image, kind: str, **how) -> bytes:
@@ -172,6 +203,8 @@ def grey_carriers(grey: np.ndarray) -> dict[str, tuple[str, bytes, str]]:
         "dicom jpeg-ls 16": ("dcm", dicom_bytes(dicom(deep + 1000, **window), JPEGLSLossless), ""),
         "dicom jpeg 2000": ("dcm", dicom_bytes(dicom(grey), JPEG2000Lossless), ""),
         "dicom jpeg 2000 16": ("dcm", dicom_bytes(dicom(deep + 1000, **window), JPEG2000Lossless), ""),
+        "dicom jpeg lossless": ("dcm", lossless_jpeg_dicom(dicom(grey), grey, 8), ""),
+        "dicom jpeg lossless 16": ("dcm", lossless_jpeg_dicom(dicom(deep + 1000, **window), deep + 1000, 16), ""),
         "dicom frame": ("dcm", dicom_bytes(dicom(np.stack([255 - grey, grey]), NumberOfFrames=2)), "#frame=1"),
         "dicom frame rle": ("dcm", dicom_bytes(dicom(np.stack([255 - grey, grey]), NumberOfFrames=2), RLELossless), "#frame=1"),
         "nifti uint8": ("nii", nifti(as_volume(grey)), "#axis=2&slice=0"),
