@@ -89,7 +89,7 @@ def lossless_jpeg(values: np.ndarray, bits: int) -> bytes:
     for difference in (padded - before).ravel().tolist():
         size = abs(difference).bit_length()
         rest = difference if difference >= 0 else difference + (1 << size) - 1
-        text.append(f"{size:05b}" + (f"{rest:0{size}b}" if size else ""))
+        text.append(f"{size:05b}" + (f"{rest:0{size}b}" if 0 < size < 16 else ""))
     joined = "".join(text)
     joined += "1" * (-len(joined) % 8)
     scan = int(joined, 2).to_bytes(len(joined) // 8, "big").replace(b"\xff", b"\xff\x00")
