@@ -103,9 +103,10 @@ def test_one_hot_is_what_a_loop_over_the_cells_gives(cells, cut):
     hot = OneHot(columns)
     for start in range(0, len(cells), cut):
         hot.add(table.slice(start, cut))
-    present, unknown = hot.finish()
-    assert present.to_pylist() == [[n for n, v in zip(columns, row, strict=True) if v in ("1", "1.0")] for row in cells]
-    assert unknown.to_pylist() == [
+    assert hot.present.to_pylist() == [
+        [n for n, v in zip(columns, row, strict=True) if v in ("1", "1.0")] for row in cells
+    ]
+    assert hot.unknown.to_pylist() == [
         [n for n, v in zip(columns, row, strict=True) if v in ("-1", "", "3")] for row in cells
     ]
     assert len(hot.odd) == sum(cell == "3" for row in cells for cell in row)

@@ -66,7 +66,8 @@ def read_one(root: str, options: Options, remarks: Remarks) -> pa.Table:
     names = _names([name.strip() for name in found], root, options)
     hot = _one_hot_columns(found, names, root, options)
     raw, lines = _parse(root, found, hot, options, remarks)
-    labels, unknown = label_columns(root, hot, lines, remarks) if hot else (None, None)
+    found_labels = label_columns(root, hot, lines, remarks) if hot else None
+    labels, unknown = (found_labels.present, found_labels.unknown) if hot else (None, None)
     blank = pc.is_null(raw[names["path"]])
     if pc.any(blank).as_py():
         at = lines[blank.to_numpy()]
@@ -107,11 +108,17 @@ def _parse(
 
 
 def label_columns(
-    root: str, hot: list[str], lines: np.ndarray, remarks: Remarks, *, blank_is_absent: bool = False
-) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """(labels, unknown labels) of one-hot columns, read block by block; values that mean nothing are named."""
+    root: str,
+    hot: list[str],
+    lines: np.ndarray,
+    remarks: Remarks,
+    *,
+    names: list[str] | None = None,
+    blank_is_absent: bool = False,
+) -> OneHot:
+    """Labels of one-hot columns, read block by block; values that mean nothing are named."""
     for kind in (pa.float32(), pa.string()):  # words such as 'yes' only where numbers do not fit: they are slow
-        labels = OneHot(hot, blank_is_absent=blank_is_absent)
+        labels = OneHot(hot, names=names, blank_is_absent=blank_is_absent)
         try:
             for block in table_files.stream(root, columns=hot, types=dict.fromkeys(hot, kind)):
                 labels.add(block)
@@ -123,11 +130,11 @@ def label_columns(
         what = "a word" if not np.isfinite(value) else f"{value:g}"
         remarks.add(
             "odd_value",
-            f"{column} is {what}; expected 1, 0, -1 or blank; taken as unknown",
+            f"{column.strip()} is {what}; expected 1, 0, -1 or blank; taken as unknown",
             file=root,
             row=int(lines[row]),
         )
-    return labels.finish()
+    return labels
 
 
 def _columns(

@@ -53,7 +53,8 @@ def _read_one(root: str, options: Options, remarks: Remarks) -> pa.Table:
     raw, lines = table_files.read(
         root, columns=[*COLUMNS, *further], types=dict.fromkeys(COLUMNS, pa.string()), remarks=remarks
     )
-    present, unknown = label_columns(root, labels, lines, remarks, blank_is_absent=True)
+    one_hot = label_columns(root, labels, lines, remarks, blank_is_absent=True)
+    present, unknown = one_hot.present, one_hot.unknown
     blank = pc.is_null(raw["filepath"])
     if pc.any(blank).as_py():
         at = lines[blank.to_numpy()]

@@ -17,17 +17,18 @@ class OneHot:
     """Blocks of label columns -> lists of labels, a list a row; grows block by block.
 
     1 is present, 0 absent, -1 and blank unknown (`blank_is_absent`: blank counts as 0); any other value is unknown too and kept in
-    `odd` as (row, column, value).
+    `odd` as (row, column, value). `names`: labels that the columns stand for, their own names if there are none.
     """
 
-    def __init__(self, columns: list[str], *, blank_is_absent: bool = False) -> None:
+    def __init__(self, columns: list[str], *, names: list[str] | None = None, blank_is_absent: bool = False) -> None:
         self.columns = columns
         self.blank_is_absent = blank_is_absent
         self.rows = 0
         self.odd: list[tuple[int, str, float | None]] = []
-        self._dictionary = pa.array(columns, pa.string())
+        self._dictionary = pa.array(names or columns, pa.string())
         self._present: list[pa.Array] = []
         self._unknown: list[pa.Array] = []
+        self._uncertain: list[pa.Array] = []
 
     def add(self, block: pa.RecordBatch | pa.Table) -> None:
         values = np.empty((block.num_rows, len(self.columns)), np.float32)  # (rows, labels)
@@ -39,6 +40,7 @@ class OneHot:
         unknown = odd | (values == -1) | (np.zeros_like(blank) if self.blank_is_absent else blank)
         self._present.append(self._lists(values == 1))
         self._unknown.append(self._lists(unknown))
+        self._uncertain.append(self._lists(values == -1))
         self.rows += block.num_rows
 
     def _lists(self, mask: np.ndarray) -> pa.Array:
@@ -49,9 +51,20 @@ class OneHot:
         names = self._dictionary.take(pa.array(columns.astype(np.int32)))
         return pa.ListArray.from_arrays(pa.array(offsets), names)
 
-    def finish(self) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-        """(labels, unknown labels) of all rows."""
-        return pa.chunked_array(self._present, LISTS), pa.chunked_array(self._unknown, LISTS)
+    @property
+    def present(self) -> pa.ChunkedArray:
+        """Labels that are 1, a list a row."""
+        return pa.chunked_array(self._present, LISTS)
+
+    @property
+    def unknown(self) -> pa.ChunkedArray:
+        """Labels that are blank, -1 or odd."""
+        return pa.chunked_array(self._unknown, LISTS)
+
+    @property
+    def uncertain(self) -> pa.ChunkedArray:
+        """Labels that are -1."""
+        return pa.chunked_array(self._uncertain, LISTS)
 
 
 def _numbers(column: pa.Array | pa.ChunkedArray) -> np.ndarray:

@@ -15,6 +15,7 @@ FILE, ROW = "_file", "_row"  # a source's columns for where a row stands; `manif
 KINDS: dict[str, str] = {
     "missing_image": "rows whose image is not there",
     "unlisted_image": "images that no label file lists, left out",
+    "unlabeled_image": "images without a row of labels, kept with none",
     "unknown_label": "labels that the source does not define, kept as they are",
     "unreadable_row": "rows that cannot be read, left out",
     "unreadable_file": "files that cannot be read, left out",
