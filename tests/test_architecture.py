@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "phantoms": ("phantoms", "errors"),
     "images": ("images",),
     "encoders": ("encoders", "images.geometry", "errors"),
-    "datasets": ("datasets", "errors", "schemas", "select", "store", "images"),
+    "datasets": ("datasets", "errors", "progress", "schemas", "select", "store", "images"),
     "vectors": ("errors", "store", "schemas"),
     "searchers": ("errors", "exact", "vectors"),
     "embedding": ("embedding", "cluster", "encoders", "images", "errors", "progress", "schemas", "select", "store"),

@@ -56,11 +56,11 @@ def _hash(text: str, salt: bytes) -> str:
 
 
 def deidentified(rows: pa.Table, salt: bytes) -> pa.Table:
-    """Rows of a manifest with hashes for patient and study, and `<dataset>/<hash>` for volumes and images.
+    """Rows of a manifest with hashes for patient, study and series, and `<dataset>/<hash>` for volumes and images.
 
     What stands behind '#' in an image's id, the number of a slice or frame, stays.
     """
-    for name in ("patient_id", "study_id"):
+    for name in [n for n in ("patient_id", "study_id", "series_id") if n in rows.column_names]:
         rows = _put(rows, name, salted(rows[name], salt, kind=name))
     rows = _put(rows, "volume_id", _within(rows["dataset"], salted(rows["volume_id"], salt, kind="volume_id")))
     ids = rows["image_id"]

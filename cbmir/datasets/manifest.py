@@ -182,10 +182,7 @@ def _text(rows: pa.Table, name: str, default: str | None) -> pa.ChunkedArray | p
 def _split(rows: pa.Table, seed: int, notes: list[str], remarks: Remarks) -> pa.Array:
     given = pc.utf8_lower(_text(rows, "split", None))
     if given.null_count == rows.num_rows:
-        groups, by = _text(rows, "patient_id", None), "patient"
-        if groups.null_count:
-            by = "image" if groups.null_count == rows.num_rows else "patient (by image where it has none)"
-            groups = pc.coalesce(groups, rows["image_id"])
+        groups, by = _groups(rows)
         notes.append(f"split drawn by {by} with seed {seed}: the source has none")
         return draw(groups, seed, shares=_SHARES)
     names = pa.array(SPLITS, pa.string())
@@ -199,6 +196,19 @@ def _split(rows: pa.Table, seed: int, notes: list[str], remarks: Remarks) -> pa.
         what = pc.fill_null(given.filter(pc.is_null(found)), "blank")
         _remark(remarks, "unknown_split", strange, what)
     return pc.fill_null(found, UNKNOWN)
+
+
+def _groups(rows: pa.Table) -> tuple[pa.Array | pa.ChunkedArray, str]:
+    """What must stay together in a drawn split, a text a row, and its name: the patient, else the study, the volume, the image."""
+    names = {"patient": "patient_id", "study": "study_id", "volume": "volume_id", "image": "image_id"}
+    groups = pa.nulls(rows.num_rows, pa.string())
+    by: list[str] = []
+    for name, column in names.items():
+        filled = pc.coalesce(groups, _text(rows, column, None))
+        if filled.null_count < groups.null_count:
+            by.append(name)
+        groups = filled
+    return groups, by[0] + (f" (by {', then '.join(by[1:])} where it has none)" if by[1:] else "")
 
 
 def _remark(remarks: Remarks, kind: str, rows: pa.Table, what: pa.Array | pa.ChunkedArray | str) -> None:

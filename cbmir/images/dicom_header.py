@@ -19,6 +19,10 @@ _TAGS = (
 _DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage: DICOMDIR
 
 
+class NoDicom(ImageError):
+    """Bytes that are no DICOM at all, or a DICOMDIR."""
+
+
 @dataclass(frozen=True)
 class Header:
     """One DICOM file; None where the header does not say, or says nonsense.
@@ -41,7 +45,7 @@ class Header:
 
 
 def read_header(source: str | bytes | BinaryIO) -> Header:
-    """Local path, bytes or an open file -> its header; ImageError for what is no DICOM, cut short, or a DICOMDIR."""
+    """Local path, bytes or an open file -> its header; NoDicom for what is none or a DICOMDIR, ImageError where it is cut short."""
     if isinstance(source, str):
         try:
             with open(source, "rb") as file:
@@ -58,7 +62,7 @@ def _read(file: BinaryIO) -> Header:
     start = file.read(132)
     bare = start[128:132] != b"DICM"
     if bare and not begins_bare(start):
-        raise ImageError("the file is no DICOM", stage="decode")
+        raise NoDicom("the file is no DICOM", stage="decode")
     file.seek(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -66,7 +70,7 @@ def _read(file: BinaryIO) -> Header:
             tags = [tag_for_keyword(name) for name in _TAGS]
             dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags, force=bare)
             if str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY:
-                raise ImageError("a directory of DICOM files, not an image", stage="decode")
+                raise NoDicom("a directory of DICOM files, not an image", stage="decode")
             return _header(dataset, pixels=_pixels_follow(file, dataset))
         except ImageError:
             raise

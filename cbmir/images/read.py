@@ -20,10 +20,11 @@ _PARTS = {"array", "row", "slice", "frame", "axis", "time", "window"}  # what ma
 def read_image(uri: str) -> np.ndarray:
     """The image at `uri` -> (H, W, 3) uint8 RGB; grey images have three equal channels. ImageError where there is none."""
     location, part = split_uri(uri)
-    if location.partition("?")[0].lower().endswith(".npz"):
+    name = (location.partition("?")[0] if "://" in location else location).lower()  # options of an address end no name
+    if name.endswith(".npz"):
         return npz.read_row(location, part)
     try:
-        if location.partition("?")[0].lower().endswith(nifti.SUFFIXES):
+        if name.endswith(nifti.SUFFIXES):
             return nifti.read_slice(location, part)
         data = read_bytes(location)
         if nifti.is_nifti(data):

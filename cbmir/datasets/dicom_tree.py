@@ -1,0 +1,161 @@
+"""dicom: DICOM files in directories of any layout, with or without suffix; what a file is, its content says.
+
+Taken from the headers: modality, body part, patient, study, series, instance, number and position of the slice. Nothing
+else of a header goes anywhere.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from cbmir.datasets import Options
+from cbmir.datasets.dicom_files import Problem, examine_all
+from cbmir.datasets.listing import Found, dataset_name, id_prefixes, listed, suffix_counts
+from cbmir.datasets.remarks import Remarks
+from cbmir.images.dicom_header import Header
+
+COLUMNS = ("image_id", "uri", "dataset", "modality", "region", "patient_id", "study_id", "series_id", "volume_id", "slice",
+           "labels")  # fmt: skip
+
+# Plain words of the manifest for codes of PS3.3 C.7.3.1.1.1; every other code stays as it is (CT, MR, US, MG, PT, NM, XA ...).
+MODALITIES = {"CR": "XR", "DX": "XR", "RG": "XR", "IO": "XR", "PX": "XR", "OPT": "OCT"}
+
+_CODE = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9 _]{0,15}"
+)  # PS3.5: a code string has at most 16 letters, digits, spaces and underscores
+_CLOSE = 3  # decimals of a millimeter: positions nearer than a micrometer are one
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A file with pixels and its header."""
+
+    file: Found
+    header: Header
+
+
+def read(roots: list[str], options: Options, remarks: Remarks) -> pa.Table:
+    """DICOM files -> one row a single-frame file, one row a frame of the others, in the order of their paths."""
+    files = [f for f in listed(roots, remarks, expected="a folder of DICOM files") if not _is_directory_file(f)]
+    images = _with_pixels(files, remarks)
+    _name_doubles(images, remarks)
+    columns = _columns(images, options.constants.get("dataset"), remarks)
+    types = {"slice": pa.int32(), "labels": pa.list_(pa.string())}
+    return pa.table({name: pa.array(values, types.get(name, pa.string())) for name, values in columns.items()})
+
+
+def _is_directory_file(file: Found) -> bool:
+    return posixpath.basename(file.relative).upper() == "DICOMDIR"
+
+
+def _with_pixels(files: list[Found], remarks: Remarks) -> list[Image]:
+    """The files that hold images; the others are named, those that are no DICOM counted."""
+    images, others = [], []
+    problems: dict[str, list[tuple[str, str]]] = {}
+    for file, found in zip(files, examine_all([file.address for file in files]), strict=True):
+        if isinstance(found, Header):
+            images.append(Image(file, found))
+        elif found.kind == "other_file":
+            others.append(file)
+        else:
+            _add(problems, file, found)
+    for kind, named in problems.items():
+        remarks.add_rows(kind, [detail for _, detail in named], files=[address for address, _ in named])
+    if others:
+        detail = f"{len(others):,} files that are no DICOM: {suffix_counts(f.relative for f in others)}"
+        remarks.add("other_file", detail, file=others[0].address)
+    return images
+
+
+def _add(problems: dict[str, list[tuple[str, str]]], file: Found, problem: Problem) -> None:
+    problems.setdefault(problem.kind, []).append((file.address, problem.detail))
+
+
+def _name_doubles(images: list[Image], remarks: Remarks) -> None:
+    first: dict[str, str] = {}
+    doubles = []
+    for image in images:
+        uid = image.header.instance_uid
+        before = first.setdefault(uid, image.file.address) if uid else image.file.address
+        if before != image.file.address:
+            doubles.append((f"the same instance as {before}", image.file.address))
+    remarks.add_rows("same_instance", [text for text, _ in doubles], files=[address for _, address in doubles])
+
+
+def _columns(images: list[Image], dataset: str | None, remarks: Remarks) -> dict[str, list]:
+    prefixes = id_prefixes([image.file for image in images], dataset)
+    slices = slices_of_series(images)
+    frames_of: dict[str, int] = {}  # multi-frame instances by name, so that copies of one do not become one volume
+    columns: dict[str, list] = {name: [] for name in COLUMNS}
+    for i, image in enumerate(images):
+        header, file = image.header, image.file
+        name = dataset or dataset_name(file)
+        image_id = f"{prefixes[file.top]}/{file.relative}"
+        known = {
+            "dataset": name,
+            "modality": _code(header.modality, "modality", file, remarks, MODALITIES),
+            "region": _code(header.body_part, "body part", file, remarks),
+            "patient_id": _shared(header.patient_id),
+            "study_id": _shared(header.study_uid),
+            "series_id": _shared(header.series_uid),
+            "labels": [],
+        }
+        if header.frames == 1:
+            volume, place = (f"{name}/{header.series_uid}", slices[i]) if i in slices else (None, None)
+            parts = [(image_id, file.uri, volume, place)]
+        else:
+            instance = header.instance_uid
+            own = file.relative if instance is None or instance in frames_of else instance
+            frames_of[own] = header.frames
+            parts = [(f"{image_id}#{n}", f"{file.address}#frame={n}", f"{name}/{own}", n) for n in range(header.frames)]
+        for part in parts:
+            for column, value in zip(("image_id", "uri", "volume_id", "slice"), part, strict=True):
+                columns[column].append(value)
+            for column, value in known.items():
+                columns[column].append(value)
+    return columns
+
+
+def slices_of_series(images: list[Image]) -> dict[int, int]:
+    """Index of a single-frame image -> its place, from 0, in the volume that its series is.
+
+    A series is a volume where its slices have two positions or more along their normal. They are ordered by position, then
+    instance number, then path; files of the series without a position are no slices of it.
+    """
+    series: dict[str, list[int]] = {}
+    for i, image in enumerate(images):
+        header = image.header
+        if header.frames == 1 and header.series_uid and header.position is not None:
+            series.setdefault(header.series_uid, []).append(i)
+    places: dict[int, int] = {}
+    for members in series.values():
+        positions = {i: float(np.round(images[i].header.position, _CLOSE)) for i in members}
+        if len(set(positions.values())) > 1:
+            ordered = sorted(
+                members, key=lambda i: (positions[i], images[i].header.instance_number or 0, images[i].file.relative)
+            )
+            places |= {i: place for place, i in enumerate(ordered)}
+    return places
+
+
+def _code(
+    text: str | None, what: str, file: Found, remarks: Remarks, words: dict[str, str] | None = None
+) -> str | None:
+    """A code string, None where it is blank or none: free text there may be anything, so it is not passed on."""
+    if text is None:
+        return None
+    if not _CODE.fullmatch(text):
+        remarks.add("odd_value", f"the {what} is no code string of DICOM; taken as unknown", file=file.address)
+        return None
+    return sys.intern((words or {}).get(text.upper(), text))
+
+
+def _shared(text: str | None) -> str | None:
+    """The same text once in memory: thousands of slices name the same patient."""
+    return None if text is None else sys.intern(text.encode("utf-8", "replace").decode())
