@@ -99,6 +99,20 @@ def _embed_options(a: argparse.Namespace):
     )
 
 
+def _embeddings_import(a: argparse.Namespace) -> None:
+    from cbmir.importing import ImportOptions, import_embeddings
+
+    options = ImportOptions(
+        match=a.match,
+        key_column=a.key_column,
+        vector_column=a.vector_column,
+        dtype=a.dtype_stored,
+        max_failures=a.max_failures,
+        overwrite=a.overwrite,
+    )
+    import_embeddings(Study(a.study), a.encoder, a.files, options)
+
+
 def _index(a: argparse.Namespace) -> None:
     from cbmir.index import build_index
 
@@ -231,6 +245,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "manifest": _manifest,
     "phantoms": _phantoms,
     "embed": _embed,
+    "embeddings import": _embeddings_import,
     "index": _index,
     "search": _search,
     "evaluate": _evaluate,

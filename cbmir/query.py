@@ -86,6 +86,11 @@ def list_images(arguments: list[str]) -> list[str]:
 def rebuild(vectors: Vectors, device: str = "auto") -> Encoder:
     """The encoder that made the study's vectors; refuses weights that have changed since."""
     run = vectors.run
+    if "imported" in run:
+        raise UserError(
+            f"the vectors of {vectors.encoder} were imported from {', '.join(run['imported'])}: what made them is not known here, so a new "
+            "image has no vector; embed the study with an encoder of cbmir encoders"
+        )
     spec = EncoderSpec.from_dict(run["spec"])
     model = build(spec, device=torch_device(device) if spec.needs_weights else "cpu", precision=run["precision"])
     if model.weights_sha256 != run["weights_sha256"]:

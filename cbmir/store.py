@@ -219,10 +219,14 @@ class Publication:
             if name.startswith(self._slug):
                 self.study.delete(".staging", name)
 
-    def write_table(self, table: pa.Table, name: str, contract: str) -> None:
-        check(table, contract)
+    def write_table(self, table: pa.Table, name: str, dataset: str, contract: pa.Schema | None = None) -> None:
+        """One file of `dataset`, whose contract is given where it depends on the encoder."""
+        check(table, dataset, contract)
         self.study.write_table(table, *self.parts, name)
         self._written.append(name)
+
+    def write_json(self, value: dict[str, Any], name: str) -> None:
+        self.study.write_json(value, *self.parts, name)
 
     def local_path(self, name: str) -> str:
         """A local path for a library that can only write files; uploaded by `upload` on object stores."""

@@ -42,6 +42,8 @@ MAY_IMPORT = {
     "searchers": ("errors", "exact", "vectors"),
     "embedding": ("embedding", "cluster", "encoders", "images", "errors", "progress", "schemas", "select", "store"),
     "embed": ("embedding", "cluster", "encoders", "errors", "store"),
+    "published": ("published", "errors", "schemas", "store"),
+    "importing": ("published", "datasets.remarks", "errors", "progress", "schemas", "store"),
     "index": ("errors", "progress", "select", "store", "vectors"),
     "search": ("errors", "exact", "index", "progress", "schemas", "searchers", "select", "store", "vectors"),
     "evaluate": ("errors", "schemas", "search", "select", "sql_files", "store"),

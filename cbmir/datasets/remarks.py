@@ -30,6 +30,7 @@ KINDS: dict[str, str] = {
     "same_instance": "DICOM files with an instance UID that stands before them already, kept",
     "not_as_published": "files that differ from what was published under their name",
     "vector_without_row": "vectors that belong to no row of the manifest, left out",
+    "second_vector": "vectors for a row that has one already, left out",
     "left_out": "rows left out as asked",
 }
 

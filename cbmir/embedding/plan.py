@@ -99,6 +99,11 @@ def prepare(study: Study, plan: Plan, options: EmbedOptions) -> None:
         study.delete("failures", plan.directory)
         study.delete("embeddings", plan.directory)
     started = study.read_json("embeddings", plan.directory, "started.json")
+    if started is not None and "imported" in started:
+        raise UserError(
+            f"the vectors of {plan.spec.name} were imported from {', '.join(started['imported'])}; use another name (--encoder NAME=...), "
+            "or --overwrite to embed in their place"
+        )
     if started is not None:
         found = (started["fingerprint"], started["dtype"])
         if found != (plan.fingerprint, options.dtype):

@@ -19,6 +19,8 @@ def datasets(sources: Sources) -> list[dict[str, Any]]:
         spec = run.get("spec") or {}
         more = {key: run.get(key) for key in ("dim", "dtype", "precision", "random_weights", "failed")}
         more |= {"weights SHA-256": (run.get("weights_sha256") or "none")[:16]} | {key: spec.get(key) for key in _SPEC}
+        if run.get("imported"):
+            more["source"] = f"imported from {', '.join(run['imported'])}, by {run['matched_by']}"
         found.append(_row(f"embeddings of {encoder}", run, more, parameters={}))
     indexes = set()
     for (encoder, _), run in sorted(sources.neighbors_runs.items()):

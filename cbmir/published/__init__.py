@@ -1,0 +1,1 @@
+"""Published vectors: a file of any layout -> batches of keys and vectors."""
