@@ -379,7 +379,7 @@ def test_an_imported_encoder_is_searched_evaluated_and_reported_but_not_asked(st
     page = Path(study.root, "report", "report.html").read_text()
     assert "imported from a.h5" in page
     capsys.readouterr()
-    assert main(["query", *base, "--encoder", "pub", "--index", "exact", __file__]) == 2
+    assert main(["query", *base, "--encoder", "pub", "--index", "exact", "-k", "3", __file__]) == 2
     assert "were imported from a.h5: what made them is not known here" in capsys.readouterr().err
     take(study, hdf(tmp_path / "b.h5", VECTORS), encoder="pixels32")
     assert main(["embed", *base, "--encoder", "pixels32"]) == 2
