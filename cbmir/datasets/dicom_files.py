@@ -16,6 +16,7 @@ from contextlib import ExitStack, closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 
 from cbmir.datasets.each import chunks, counted, each, opened, threaded
 from cbmir.images.dicom_header import Header, NoDicom, read_header
@@ -23,6 +24,7 @@ from cbmir.images.errors import ImageError
 
 FEW = 2_000  # files that are read sooner than workers start
 _MOST_WORKERS = 32
+_PARSING = Lock()  # threads wait for objects at the same time, and parse one after the other
 _HEAD = 1 << 18  # bytes asked of an object store at first: most headers are smaller
 
 
@@ -70,14 +72,19 @@ def _header(address: str) -> tuple[Header, int]:
     with closing(fs.open_input_file(path)) as file:
         size = file.size()
         try:
-            header = read_header(file.read(_HEAD))
+            header = _parsed(file.read(_HEAD))
             if header.has_pixels or size <= _HEAD:
                 return header, size
         except ImageError as error:
             if isinstance(error, NoDicom) or size <= _HEAD:
                 raise
         file.seek(0)
-        return read_header(file.read()), size
+        return _parsed(file.read()), size
+
+
+def _parsed(data: bytes) -> Header:
+    with _PARSING:
+        return read_header(data)
 
 
 def _without_pixels(header: Header) -> Problem:

@@ -7,7 +7,6 @@ else of a header goes anywhere.
 from __future__ import annotations
 
 import posixpath
-import re
 import sys
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from cbmir.datasets import Options
+from cbmir.datasets.dicom_codes import body_part, modality
 from cbmir.datasets.dicom_files import Problem, examine_all
 from cbmir.datasets.listing import Found, dataset_name, id_prefixes, listed, suffix_counts
 from cbmir.datasets.remarks import Remarks
@@ -23,12 +23,7 @@ from cbmir.images.dicom_header import Header
 COLUMNS = ("image_id", "uri", "dataset", "modality", "region", "patient_id", "study_id", "series_id", "volume_id", "slice",
            "labels")  # fmt: skip
 
-# Plain words of the manifest for codes of PS3.3 C.7.3.1.1.1; every other code stays as it is (CT, MR, US, MG, PT, NM, XA ...).
-MODALITIES = {"CR": "XR", "DX": "XR", "RG": "XR", "IO": "XR", "PX": "XR", "OPT": "OCT"}
-
-_CODE = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9 _]{0,15}"
-)  # PS3.5: a code string has at most 16 letters, digits, spaces and underscores
+_WORDS = {"modality": modality, "body part": body_part}
 _CLOSE = 3  # decimals of a millimeter: positions nearer than a micrometer are one
 
 
@@ -45,7 +40,7 @@ def read(roots: list[str], options: Options, remarks: Remarks) -> pa.Table:
     files = [f for f in listed(roots, remarks, expected="a folder of DICOM files") if not _is_directory_file(f)]
     images = _with_pixels(files, remarks)
     _name_doubles(images, remarks)
-    columns = _columns(images, options.constants.get("dataset"), remarks)
+    columns = _columns(images, options, remarks)
     types = {"slice": pa.int32(), "labels": pa.list_(pa.string())}
     return pa.table({name: pa.array(values, types.get(name, pa.string())) for name, values in columns.items()})
 
@@ -88,7 +83,9 @@ def _name_doubles(images: list[Image], remarks: Remarks) -> None:
     remarks.add_rows("same_instance", [text for text, _ in doubles], files=[address for _, address in doubles])
 
 
-def _columns(images: list[Image], dataset: str | None, remarks: Remarks) -> dict[str, list]:
+def _columns(images: list[Image], options: Options, remarks: Remarks) -> dict[str, list]:
+    dataset = options.constants.get("dataset")
+    any_text = options.deidentify is False
     prefixes = id_prefixes([image.file for image in images], dataset)
     slices = slices_of_series(images)
     frames_of: dict[str, int] = {}  # multi-frame instances by name, so that copies of one do not become one volume
@@ -99,8 +96,8 @@ def _columns(images: list[Image], dataset: str | None, remarks: Remarks) -> dict
         image_id = f"{prefixes[file.top]}/{file.relative}"
         known = {
             "dataset": name,
-            "modality": _code(header.modality, "modality", file, remarks, MODALITIES),
-            "region": _code(header.body_part, "body part", file, remarks),
+            "modality": _word(header.modality, "modality", file, remarks, any_text=any_text),
+            "region": _word(header.body_part, "body part", file, remarks, any_text=any_text),
             "patient_id": _shared(header.patient_id),
             "study_id": _shared(header.study_uid),
             "series_id": _shared(header.series_uid),
@@ -144,16 +141,15 @@ def slices_of_series(images: list[Image]) -> dict[int, int]:
     return places
 
 
-def _code(
-    text: str | None, what: str, file: Found, remarks: Remarks, words: dict[str, str] | None = None
-) -> str | None:
-    """A code string, None where it is blank or none: free text there may be anything, so it is not passed on."""
+def _word(text: str | None, what: str, file: Found, remarks: Remarks, *, any_text: bool) -> str | None:
+    """The modality or body part as the manifest has it, None where it is blank or may not be passed on."""
     if text is None:
         return None
-    if not _CODE.fullmatch(text):
-        remarks.add("odd_value", f"the {what} is no code string of DICOM; taken as unknown", file=file.address)
-        return None
-    return sys.intern((words or {}).get(text.upper(), text))
+    word = _WORDS[what](text, any_text=any_text)
+    if word is None:
+        detail = f"the {what} is no word that DICOM has for one; taken as unknown, as it might name a person"
+        remarks.add("odd_value", detail, file=file.address)
+    return _shared(word)
 
 
 def _shared(text: str | None) -> str | None:

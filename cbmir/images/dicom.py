@@ -6,7 +6,6 @@ What pydicom says of a broken file may quote its header, so of its errors only t
 from __future__ import annotations
 
 import io
-import warnings
 import zlib
 
 import numpy as np
@@ -15,6 +14,7 @@ from cbmir.images.dicom_pixels import stored_values
 from cbmir.images.dicom_window import grey
 from cbmir.images.errors import ImageError
 from cbmir.images.limits import MOST_PIXELS, refuse_large
+from cbmir.images.quiet import quiet
 
 PIXEL_TAG = b"\xe0\x7f\x10\x00"  # (7FE0,0010), little endian
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
@@ -54,8 +54,7 @@ def _decode(data: bytes, frame: int) -> np.ndarray:
     import pydicom
 
     _refuse_bomb(data)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom warns of every odd header; the pixels decide
+    with quiet():  # pydicom warns of every odd header; the pixels decide
         dataset = pydicom.dcmread(io.BytesIO(data), force=True)
         if "PixelData" not in dataset:
             raise ImageError("DICOM without pixel data", stage="decode")

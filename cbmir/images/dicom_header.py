@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from cbmir.images.dicom import PIXEL_TAG, begins_bare
 from cbmir.images.errors import ImageError
+from cbmir.images.quiet import quiet
 
 _TAGS = (
     "Modality", "BodyPartExamined", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "InstanceNumber",
@@ -64,8 +64,7 @@ def _read(file: BinaryIO) -> Header:
     if bare and not begins_bare(start):
         raise NoDicom("the file is no DICOM", stage="decode")
     file.seek(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         try:
             tags = [tag_for_keyword(name) for name in _TAGS]
             dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags, force=bare)
