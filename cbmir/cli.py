@@ -61,6 +61,15 @@ def _manifest(a: argparse.Namespace) -> None:
     print("\n".join(manifest_lines(run, written, a.study)))
 
 
+def _manifest_check(a: argparse.Namespace) -> None:
+    from cbmir.inspection import InspectionOptions, inspect
+
+    options = InspectionOptions(
+        k=a.k, gallery=a.gallery, distance=a.distance, ray_address=a.ray_address, overwrite=a.overwrite
+    )
+    inspect(Study(a.study), options)
+
+
 def _phantoms(a: argparse.Namespace) -> None:
     from cbmir.phantoms import draw_collection
     from cbmir.progress import Progress
@@ -243,6 +252,7 @@ def _doctor(a: argparse.Namespace) -> None:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "manifest": _manifest,
+    "manifest check": _manifest_check,
     "phantoms": _phantoms,
     "embed": _embed,
     "embeddings import": _embeddings_import,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as pat
 
 
@@ -49,6 +50,32 @@ REMARKS = pa.schema(
         _field("remark", pa.string(), "kind: missing_image, unknown_label, duplicate_id ..."),
         _field("file", pa.string(), "where it was found", nullable=True),
         _field("row", pa.int64(), "row of that file, its header being row 1", nullable=True),
+        _field("detail", pa.string(), "one line"),
+    ]
+)
+
+IMAGE_FACTS = pa.schema(
+    [
+        _field("image_key", pa.int64(), "manifest.image_key"),
+        _field("uri", pa.string(), "manifest.uri when it was looked at"),
+        _field("stage", pa.string(), "read or decode, where that failed", nullable=True),
+        _field("error", pa.string(), "one line, where it failed", nullable=True),
+        _field("format", pa.string(), "PNG, JPEG, DICOM, NIfTI, NPZ ...", nullable=True),
+        _field("width", pa.int32(), "pixels", nullable=True),
+        _field("height", pa.int32(), "pixels", nullable=True),
+        _field("channels", pa.int32(), "as stored", nullable=True),
+        _field("bit_depth", pa.int32(), "bits of one channel as stored", nullable=True),
+        _field("file_bytes", pa.int64(), "of the file, with all images in it", nullable=True),
+        _field("pixels_hash", pa.string(), "equal for equal pictures, whatever file carries them", nullable=True),
+        _field("perceptual_hash", pa.int64(), "64 bits, few of which differ between alike pictures", nullable=True),
+    ]
+)
+
+PROBLEMS = pa.schema(
+    [
+        _field("problem", pa.string(), "stem of the file under sql/inspection"),
+        _field("group_id", pa.int64(), "images that are copies of each other share one", nullable=True),
+        _field("image_key", pa.int64(), "manifest.image_key; null for a label or a patient", nullable=True),
         _field("detail", pa.string(), "one line"),
     ]
 )
@@ -120,6 +147,8 @@ def embeddings(dim: int, *, dtype: str = "float32") -> pa.Schema:
 CONTRACTS: dict[str, pa.Schema] = {
     "manifest": MANIFEST,
     "remarks": REMARKS,
+    "image_facts": IMAGE_FACTS,
+    "problems": PROBLEMS,
     "failures": FAILURES,
     "neighbors": NEIGHBORS,
     "query_metrics": QUERY_METRICS,
@@ -167,6 +196,12 @@ def image_key(image_id: str) -> int:
     """
     digest = hashlib.blake2b(image_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") & 0x7FFF_FFFF_FFFF_FFFF or 1
+
+
+def block_name(keys: pa.ChunkedArray) -> str:
+    """File name of a block of rows: hash of its keys in ascending order, so that a retried task overwrites itself."""
+    ordered = pc.take(keys, pc.sort_indices(keys)).combine_chunks()
+    return hashlib.sha256(ordered.to_numpy().tobytes()).hexdigest()[:24] + ".parquet"
 
 
 def describe(dataset: str) -> str:

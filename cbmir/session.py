@@ -11,7 +11,18 @@ from cbmir.errors import UserError
 from cbmir.select import attach, connect
 from cbmir.store import Study, path_name
 
-DATASETS = ("manifest", "remarks", "embeddings", "failures", "neighbors", "query_metrics", "metrics", "runs")
+DATASETS = (
+    "manifest",
+    "remarks",
+    "image_facts",
+    "problems",
+    "embeddings",
+    "failures",
+    "neighbors",
+    "query_metrics",
+    "metrics",
+    "runs",
+)
 _ENDS = (".quit", ".exit", ".q")
 _BY_ENCODER = ("embeddings", "failures")
 _BY_INDEX = ("neighbors", "query_metrics")
@@ -27,6 +38,10 @@ def open_session(study: Study) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
     attach(connection, "manifest", study, study.files("manifest"))
     finished = [stage for stage in study.names("remarks") if study.run_of("remarks", path_name(stage))]
     _union(connection, study, "remarks", ("stage",), [((s,), ("remarks", path_name(s))) for s in finished])
+    for dataset in ("image_facts", "problems"):
+        if study.run_of(dataset):
+            attach(connection, dataset, study, study.files(dataset))
+            runs.append((dataset, "", ""))
     for dataset in _BY_ENCODER:
         parts = []
         for encoder in study.names(dataset):

@@ -31,6 +31,8 @@ from cbmir.schemas import ContractError, check
 _MADE_BY = {
     "manifest": "cbmir manifest",
     "remarks": "cbmir manifest",
+    "image_facts": "cbmir manifest check",
+    "problems": "cbmir manifest check",
     "embeddings": "cbmir embed",
     "failures": "cbmir embed",
     "index": "cbmir index",

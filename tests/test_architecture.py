@@ -44,6 +44,8 @@ MAY_IMPORT = {
     "embed": ("embedding", "cluster", "encoders", "errors", "store"),
     "published": ("published", "errors", "schemas", "store"),
     "importing": ("published", "datasets.remarks", "errors", "progress", "schemas", "store"),
+    "inspecting": ("inspecting", "cluster", "images", "progress", "schemas", "select", "sql_files", "store"),
+    "inspection": ("inspecting", "cluster", "errors", "schemas", "select", "sql_files", "store"),
     "index": ("errors", "progress", "select", "store", "vectors"),
     "search": ("errors", "exact", "index", "progress", "schemas", "searchers", "select", "store", "vectors"),
     "evaluate": ("errors", "schemas", "search", "select", "sql_files", "store"),
@@ -52,7 +54,7 @@ MAY_IMPORT = {
 }
 # an engine may be imported only there
 ENGINE_LIVES_IN = {
-    "ray": ("cluster", "embedding"),
+    "ray": ("cluster", "embedding", "inspecting"),
     "torch": ("encoders", "exact", "searchers", "embedding.actor", "doctor"),
     "timm": ("encoders",),
     "open_clip": ("encoders",),

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import pyarrow as pa
-import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
 from cbmir.select import to_do
 from cbmir.store import Study, path_name
@@ -53,23 +50,3 @@ def sweep(study: Study) -> None:
     for name in study.names(".staging"):
         if name.startswith("todo-") and name not in running:
             study.delete(".staging", name)
-
-
-def source(addresses: Addresses, fs: pafs.FileSystem):
-    """A Ray Datasource with one read task a file; reading and decoding then run in the same task."""
-    from ray.data import Datasource, ReadTask
-    from ray.data.block import BlockMetadata
-
-    class AddressSource(Datasource):
-        def estimate_inmemory_data_size(self) -> int | None:
-            return None
-
-        def get_read_tasks(self, parallelism: int, per_task_row_limit: int | None = None, data_context=None):
-            metadata = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None)
-            return [ReadTask(partial(_read, file, fs), metadata) for file in addresses.files]
-
-    return AddressSource()
-
-
-def _read(file: str, fs: pafs.FileSystem) -> list[pa.Table]:
-    return [pq.read_table(file, filesystem=fs)]

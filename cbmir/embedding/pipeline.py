@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import ray
 
-from cbmir.cluster import resources
+from cbmir.cluster import file_source, resources
 from cbmir.embedding.actor import EncodeBlocks
-from cbmir.embedding.addresses import source, write_addresses
+from cbmir.embedding.addresses import write_addresses
 from cbmir.embedding.decode import decode_block
 from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.plan import Plan
@@ -52,7 +52,9 @@ def stream(study: Study, plans: list[Plan], options: EmbedOptions, *, attempt: s
     with _block_size(block_rows * row_bytes):
         dataset = (
             ray.data.read_datasource(
-                source(addresses, study.fs), override_num_blocks=len(addresses.files), num_cpus=shape.task_cpus
+                file_source(addresses.files, study.fs),
+                override_num_blocks=len(addresses.files),
+                num_cpus=shape.task_cpus,
             )
             .map_batches(
                 decode_block,

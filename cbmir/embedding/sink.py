@@ -6,7 +6,6 @@ the checkpoint.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 from ray.data import Datasink
 
 from cbmir.errors import UserError
-from cbmir.schemas import FAILURES, check, embeddings
+from cbmir.schemas import FAILURES, block_name, check, embeddings
 from cbmir.store import Study, path_name
 
 NOT_FINITE = "the encoder's vector is not finite in the stored type"
@@ -63,12 +62,6 @@ class EmbeddingSink(Datasink):
         started = study.read_json("embeddings", f"encoder={path_name(encoder)}", "started.json")
         if started is None or started["attempt"] != self.attempt:
             raise UserError(f"another run has taken over embeddings of {encoder}; this one stops")
-
-
-def block_name(keys: pa.ChunkedArray) -> str:
-    """File name of a block: hash of its keys in ascending order."""
-    ordered = pc.take(keys, pc.sort_indices(keys)).combine_chunks()
-    return hashlib.sha256(ordered.to_numpy().tobytes()).hexdigest()[:24] + ".parquet"
 
 
 def _too_large(lists: pa.ChunkedArray) -> pa.Array:

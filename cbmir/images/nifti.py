@@ -105,6 +105,12 @@ def volume_shape(location: str) -> tuple[tuple[int, int, int], int]:
     return layout.canonical_shape, layout.times
 
 
+def stored_type(location: str | bytes) -> np.dtype:
+    """The numbers that a volume is stored as, from the header alone."""
+    with closing(_open(location)) as file:
+        return _layout(file).dtype
+
+
 def _window(text: str) -> tuple[float, float]:
     try:
         center, width = (float(number) for number in text.split(","))
