@@ -28,7 +28,7 @@ class Bucket:
         return f"s3://{self.name}/{path}?{self.options}"
 
     def put(self, path: str, data: bytes) -> None:
-        with self.fs.open_output_stream(f"{self.name}/{path}") as stream:
+        with self.fs.open_output_stream(f"{self.name}/{path}", compression=None) as stream:
             stream.write(data)
 
 

@@ -54,5 +54,4 @@ def _several(flat: np.ndarray, known: MedSet | None, where: str, remarks: Remark
         remarks.add("odd_value", f"{name} is {value:g}; expected 1, 0 or -1; taken as unknown", file=where, row=row)
     if known and len(names) > len(known.classes):
         remarks.add("unknown_label", f"{len(names)} columns; the set has {len(known.classes)} classes", file=where)
-    present, unknown = lists.finish()
-    return present.combine_chunks(), unknown.combine_chunks()
+    return lists.present.combine_chunks(), lists.unknown.combine_chunks()

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cbmir.datasets import Options
 from cbmir.datasets.class_labels import class_lists
 from cbmir.datasets.listing import Found, id_prefixes, listed, suffix_counts
 from cbmir.datasets.medmnist_sets import MedSet, known_set, published_size
 from cbmir.datasets.remarks import Remarks
+from cbmir.datasets.texts import spliced
 from cbmir.errors import UserError
 from cbmir.images.errors import ImageError
 from cbmir.images.npz import open_array
@@ -151,14 +151,14 @@ def _split_rows(
     where = f"{file.address}#array={split}_images"
     present, unknown = class_lists(labels, file.known, where, remarks)
     row = pa.array(np.repeat(np.arange(shape[0]), slices))  # of each slice
-    volume = _joined(f"{file.prefix}/{split}/", row)
-    uri = _joined(f"{where}&row=", row)
+    volume = spliced(f"{file.prefix}/{split}/", row)
+    uri = spliced(f"{where}&row=", row)
     number = pa.nulls(len(row), pa.int32())
     ids, volumes = volume, pa.nulls(len(row), pa.string())
     if _are_volumes(file, split, shape):
         number = pa.array(np.tile(np.arange(slices, dtype=np.int32), shape[0]))
-        ids, volumes = _joined("", volume, "#", number), volume
-        uri = _joined("", uri, f"&axis={axis}&slice=" if axis else "&slice=", number)
+        ids, volumes = spliced("", volume, "#", number), volume
+        uri = spliced("", uri, f"&axis={axis}&slice=" if axis else "&slice=", number)
     constant = {"dataset": file.dataset, "split": split}
     constant |= {name: getattr(file.known, name) if file.known else None for name in ("modality", "region")}
     columns = {name: pa.repeat(pa.scalar(value, pa.string()), len(row)) for name, value in constant.items()}
@@ -174,12 +174,6 @@ def _are_volumes(file: NpzFile, split: str, shape: tuple[int, ...]) -> bool:
         expected = "(n, d, h, w)" if volumes else "(n, h, w), (n, h, w, 3) or (n, d, h, w)"
         raise UserError(f"{file.stem}: {split}_images is {shape}; expected {expected}")
     return volumes
-
-
-def _joined(*parts: str | pa.Array) -> pa.Array:
-    """Texts and columns -> one column of text."""
-    texts = [part if isinstance(part, str) else part.cast(pa.string()) for part in parts]
-    return pc.binary_join_element_wise(*texts, "")
 
 
 def _compare(file: NpzFile, shapes: dict[str, tuple[int, ...]], remarks: Remarks) -> None:

@@ -17,6 +17,7 @@ from cbmir.datasets.each import each, size_of
 from cbmir.datasets.layout import columns
 from cbmir.datasets.listing import Found, listed, suffix_counts
 from cbmir.datasets.remarks import Remarks
+from cbmir.datasets.texts import spliced
 from cbmir.images.errors import ImageError
 from cbmir.images.nifti import SUFFIXES, volume_shape
 
@@ -85,18 +86,16 @@ def _rows(found: list[Volumes], axis: int, options: Options) -> pa.Table:
     table = {
         name: pa.array(values, types.get(name, pa.string())).take(pa.array(file)) for name, values in meanings.items()
     }
-    at = pc.if_else(pa.array(several), _joined("@", pa.array(time)), "")
-    table["volume_id"] = _joined(table["image_id"], at)
-    table["image_id"] = _joined(table["volume_id"], "#", number)
+    at = pc.if_else(pa.array(several), spliced("@", pa.array(time)), "")
+    table["volume_id"] = spliced(table["image_id"], at)
+    table["image_id"] = spliced(table["volume_id"], "#", number)
     addresses = pa.array([volumes.file.address for volumes in found], pa.string()).take(pa.array(file))
-    part = pc.if_else(pa.array(several), _joined("&time=", pa.array(time)), "")
-    window = f"&window={options.window[0]:g},{options.window[1]:g}" if options.window else ""
-    table["uri"] = _joined(addresses, f"#axis={axis}&slice=", number, part, window)
+    part = pc.if_else(pa.array(several), spliced("&time=", pa.array(time)), "")
+    window = f"&window={','.join(map(_decimal, options.window))}" if options.window else ""
+    table["uri"] = spliced(addresses, f"#axis={axis}&slice=", number, part, window)
     return pa.table(table | {"slice": number})
 
 
-def _joined(*parts: str | pa.Array) -> pa.Array:
-    """Texts and columns -> one column of text."""
-    return pc.binary_join_element_wise(
-        *(part if isinstance(part, str) else part.cast(pa.string()) for part in parts), ""
-    )
+def _decimal(number: float) -> str:
+    """40.0 -> '40', 1e20 -> '1e20': a plus sign would be a space in an address."""
+    return f"{number:.15g}".replace("e+", "e")
