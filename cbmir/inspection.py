@@ -29,7 +29,7 @@ class InspectionOptions:
 
     k: int = 10  # labels with fewer gallery images are rare
     gallery: str = "split = 'train'"
-    distance: int = 0  # bits of the perceptual hash in which near-duplicates may differ
+    distance: int = 2  # bits of the perceptual hash in which near-duplicates may differ
     ray_address: str | None = None
     overwrite: bool = False
 

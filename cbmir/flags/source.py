@@ -127,9 +127,9 @@ def manifest_check(command: ArgumentParser) -> None:
     command.add_argument(
         "--distance",
         type=int,
-        default=0,
+        default=2,
         metavar="BITS",
-        help="near-duplicates may differ in so many of the 64 bits of their perceptual hash (default 0, at most 3)",
+        help="near-duplicates may differ in so many of the 64 bits of their perceptual hash (default 2, at most 3)",
     )
     command.add_argument(
         "--ray-address", metavar="ADDRESS", help="a running Ray cluster (default: RAY_ADDRESS, else this machine)"

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cbmir.errors import UserError
+from cbmir.report.checks import inspection
 from cbmir.report.figures import curves, swatches
 from cbmir.report.gallery import SHOWN, cases
-from cbmir.report.provenance import datasets, definitions, questions, versions
+from cbmir.report.provenance import datasets, definitions, questions, remarks, versions
 from cbmir.report.sources import Sources, bare
 from cbmir.report.tables import board, by_slice, labels, levels
 
@@ -62,6 +63,8 @@ def study_page(sources: Sources, *, gallery_queries: int, seed: int) -> dict[str
         "shown_neighbors": SHOWN,
         "failure_counts": _without_paths(sources.rows("failure_counts")),
         "failure_rows": _without_paths(sources.rows("failure_rows", n=FAILURE_ROWS)),
+        "inspection": inspection(sources),
+        "remarks": _without_paths(remarks(sources)),
         "datasets": datasets(sources),
         "definitions": definitions(sources),
         "commands": questions(relevance=relevance, k=k),

@@ -36,6 +36,11 @@ def datasets(sources: Sources) -> list[dict[str, Any]]:
     return [*found, _row("metrics", sources.metrics_run)]
 
 
+def remarks(sources: Sources) -> list[dict[str, Any]]:
+    """What was odd in the source, a row a kind: remark, count, first."""
+    return [dict(entry) for entry in sources.manifest_run.get("remarks", [])]
+
+
 def _row(
     name: str, run: dict[str, Any], more: dict[str, Any] | None = None, *, parameters: dict[str, Any] | None = None
 ) -> dict[str, Any]:

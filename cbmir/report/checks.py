@@ -1,0 +1,47 @@
+"""What `cbmir manifest check` found, for the report's page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cbmir.report.gallery import thumbnail
+from cbmir.report.sources import Sources, bare
+from cbmir.select import attach
+
+_GROUPS, _PICTURES, _ROWS = 6, 4, 30  # shown of copies; of the rows of each problem
+_SHOWN = ("near_duplicates_across_splits", "exact_duplicates_across_splits", "near_duplicates", "exact_duplicates")
+
+
+def inspection(sources: Sources) -> dict[str, Any] | None:
+    """Counts, the first rows of each problem, groups of copies as pictures, and image sizes; None where nothing was checked since the manifest was made."""
+    run = sources.study.run_of("problems")
+    if run is None or run["inputs"]["manifest"] != sources.manifest_run["fingerprint"]:
+        return None
+    connection = sources.connection
+    attach(connection, "problems", sources.study, sources.study.files("problems"))
+    attach(connection, "facts", sources.study, sources.study.files("image_facts"))
+    connection.execute(
+        "CREATE OR REPLACE TEMP VIEW images AS SELECT m.*, f.* EXCLUDE (image_key, uri) FROM manifest AS m "
+        "JOIN (SELECT DISTINCT ON (image_key, uri) * FROM facts) AS f USING (image_key, uri)"
+    )
+    rows = sources.rows("problem_rows", n=_ROWS)
+    summary = []
+    for entry in run["summary"]:
+        mine = [bare(row["detail"]) for row in rows if row["problem"] == entry["problem"]]
+        summary.append({**entry, "name": entry["problem"].replace("_", " "), "rows": mine})
+    return {
+        "summary": summary, "parameters": run["parameters"], "images": run["images"], "failed": run["failed"],
+        "sizes": sources.rows("image_sizes"), "copies": _copies(sources, run),
+    }  # fmt: skip
+
+
+def _copies(sources: Sources, run: dict[str, Any]) -> dict[str, Any] | None:
+    """The first groups of the worst kind of copies that there is, as pictures."""
+    counts = {entry["problem"]: entry["count"] for entry in run["summary"]}
+    kind = next((name for name in _SHOWN if counts.get(name)), None)
+    if kind is None:
+        return None
+    groups: dict[int, list[dict[str, Any]]] = {}
+    for row in sources.rows("copies", problem=kind, groups=_GROUPS, pictures=_PICTURES):
+        groups.setdefault(row["group_id"], []).append(row | {"picture": thumbnail(row["uri"])})
+    return {"name": kind.replace("_", " "), "groups": list(groups.values())}
