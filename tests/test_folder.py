@@ -1,11 +1,16 @@
 """folder: directories as labels, patterns, several roots, odd names, links, object stores."""
 
+import contextlib
+import glob
 import io
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from cbmir.datasets.layout import Meaning, meaning
@@ -221,6 +226,32 @@ def test_patterns_letter_by_letter(pattern, fits, others):
     import re
 
     assert [name for name in fits + others if re.fullmatch(as_regex(pattern), name)] == fits
+
+
+NAMES = st.sampled_from(["a", "b", "ab", "a.png", "b.png", "ba.png"])
+PARTS = st.lists(st.sampled_from(["a", "b", "*", "?", "[ab]", "[!a]", ".png"]), min_size=1, max_size=3).map("".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    paths=st.lists(st.lists(NAMES, min_size=1, max_size=3).map("/".join), min_size=1, max_size=8, unique=True),
+    pattern=st.lists(PARTS.filter(lambda part: "**" not in part) | st.just("**"), min_size=1, max_size=3).map("/".join),
+)
+def test_patterns_fit_what_the_standard_library_finds(paths, pattern):
+    """glob finds files and directories; a directory stands for the files in it."""
+    with tempfile.TemporaryDirectory() as root:
+        for path in paths:
+            with contextlib.suppress(OSError):  # 'a' cannot be a file and a directory
+                touch(Path(root), path)
+        files = {str(file) for file in Path(root).rglob("*") if file.is_file()}
+        found = {
+            p.rstrip("/") for p in glob.glob(f"{root}/{pattern}", recursive=True) if p[-1] != "/" or os.path.isdir(p)
+        }
+        expected = {file for file in files if any(str(above) in found for above in [Path(file), *Path(file).parents])}
+        try:
+            assert {file.address for file in listed([f"{root}/{pattern}"], Remarks())} == expected
+        except UserError:
+            assert not expected
 
 
 def test_several_folders_are_several_datasets(tmp_path):
