@@ -382,7 +382,7 @@ def test_thousands_of_headers_a_second(tmp_path):
     random.Random(0).shuffle(names)
     started = time.monotonic()
     assert plain(tmp_path / "d")[0].num_rows == 3000
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
 
 
 def test_a_tree_on_an_object_store(s3, tmp_path):

