@@ -110,11 +110,11 @@ def lossless():
 
 def test_after_a_crash_the_next_file_is_read(tmp_path, lossless):
     grey, data = lossless
-    np.testing.assert_array_equal(gdcm_process.decode(data, 0), grey)
+    np.testing.assert_array_equal(gdcm_process.decode(data), grey)
     first = gdcm_process._child.pid
     gdcm_process._child.kill()  # what abort() does to it
     gdcm_process._child.wait()
-    np.testing.assert_array_equal(gdcm_process.decode(data, 0), grey)
+    np.testing.assert_array_equal(gdcm_process.decode(data), grey)
     assert gdcm_process._child.pid != first
 
 
@@ -123,16 +123,15 @@ def test_one_that_hangs_is_given_up(monkeypatch, lossless):
     import signal
 
     _, data = lossless
-    assert gdcm_process.decode(data, 0) is not None
+    assert gdcm_process.decode(data) is not None
     os.kill(gdcm_process._child.pid, signal.SIGSTOP)
     monkeypatch.setattr(gdcm_process, "PATIENCE", 0.2)
-    assert gdcm_process.decode(data, 0) is None
+    assert gdcm_process.decode(data) is None
     assert gdcm_process._child is None
     monkeypatch.undo()
-    assert gdcm_process.decode(data, 0) is not None
+    assert gdcm_process.decode(data) is not None
 
 
 def test_what_is_no_dicom_gives_none(lossless):
-    assert gdcm_process.decode(b"nothing", 0) is None
-    assert gdcm_process.decode(lossless[1], 5) is None
-    assert gdcm_process.decode(lossless[1], 0) is not None
+    assert gdcm_process.decode(b"nothing") is None
+    assert gdcm_process.decode(lossless[1]) is not None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
+from functools import cache
 from typing import BinaryIO
 
-import numpy as np
-
-from cbmir.images.dicom import PIXEL_TAG, begins_bare
+from cbmir.images.dicom_file import NoDicom, read_data_set
 from cbmir.images.errors import ImageError
+from cbmir.images.files import opened
 from cbmir.images.quiet import quiet
 
 _TAGS = (
@@ -17,10 +18,6 @@ _TAGS = (
     "NumberOfFrames", "Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient",
 )  # fmt: skip
 _DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage: DICOMDIR
-
-
-class NoDicom(ImageError):
-    """Bytes that are no DICOM at all, or a DICOMDIR."""
 
 
 @dataclass(frozen=True)
@@ -47,46 +44,31 @@ class Header:
 def read_header(source: str | bytes | BinaryIO) -> Header:
     """Local path, bytes or an open file -> its header; NoDicom for what is none or a DICOMDIR, ImageError where it is cut short."""
     if isinstance(source, str):
-        try:
-            with open(source, "rb") as file:
-                return _read(file)
-        except OSError as error:
-            raise ImageError(f"{type(error).__name__}: {error.strerror or 'cannot be read'}", stage="read") from error
+        with opened(source) as file:
+            return _read(file)
     return _read(io.BytesIO(source) if isinstance(source, bytes) else source)
 
 
 def _read(file: BinaryIO) -> Header:
-    import pydicom
-    from pydicom.datadict import tag_for_keyword
-
-    start = file.read(132)
-    bare = start[128:132] != b"DICM"
-    if bare and not begins_bare(start):
-        raise NoDicom("the file is no DICOM", stage="decode")
-    file.seek(0)
     with quiet():
         try:
-            tags = [tag_for_keyword(name) for name in _TAGS]
-            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags, force=bare)
+            dataset, pixels = read_data_set(file, header=_tags())
             if str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY:
-                raise NoDicom("a directory of DICOM files, not an image", stage="decode")
-            return _header(dataset, pixels=_pixels_follow(file, dataset))
+                raise NoDicom("a directory of DICOM files (DICOMDIR), not an image", stage="decode")
+            return _header(dataset, pixels=pixels)
         except ImageError:
             raise
+        except OSError as error:
+            raise ImageError(f"{type(error).__name__}: {error.strerror or 'cannot be read'}", stage="read") from None
         except Exception as error:  # its text may quote the header: only its kind is told
             raise ImageError(f"the DICOM header cannot be read ({type(error).__name__})", stage="decode") from None
 
 
-def _pixels_follow(file: BinaryIO, dataset) -> bool:
-    """pydicom stops in front of the pixels, if there are any; a deflated data set it has unpacked elsewhere."""
-    tag = file.read(4)
-    return tag in (PIXEL_TAG, PIXEL_TAG[1::-1] + PIXEL_TAG[:1:-1]) or (
-        not tag and dataset.get("Rows") is not None and _is_deflated(dataset)
-    )
+@cache
+def _tags() -> list[int]:
+    from pydicom.datadict import tag_for_keyword
 
-
-def _is_deflated(dataset) -> bool:
-    return str(dataset.file_meta.get("TransferSyntaxUID", "")) == "1.2.840.10008.1.2.1.99"
+    return [tag_for_keyword(name) for name in _TAGS]
 
 
 def _header(dataset, *, pixels: bool) -> Header:
@@ -125,9 +107,9 @@ def _number(dataset, name: str) -> int | None:
 def _position(dataset) -> float | None:
     """The slice's distance from the origin along the normal of its plane (PS3.3 C.7.6.2.1.1)."""
     try:
-        place = np.array([float(v) for v in dataset.ImagePositionPatient])  # (3,)
-        row, column = np.array([float(v) for v in dataset.ImageOrientationPatient]).reshape(2, 3)
+        x, y, z = (float(v) for v in dataset.ImagePositionPatient)
+        a, b, c, d, e, f = (float(v) for v in dataset.ImageOrientationPatient)
     except Exception:  # absent, of another length, or no numbers
         return None
-    distance = float(np.dot(np.cross(row, column), place)) if place.shape == (3,) else float("nan")
-    return distance if np.isfinite(distance) else None
+    distance = (b * f - c * e) * x + (c * d - a * f) * y + (a * e - b * d) * z  # (row x column) . place
+    return distance if math.isfinite(distance) else None

@@ -3,92 +3,141 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
+from cbmir.images.errors import ImageError
 from cbmir.images.raster import stretch
-
-_RESCALE = ("RescaleIntercept", "RescaleSlope", "RescaleType")
-_WINDOW = ("WindowCenter", "WindowWidth", "VOILUTFunction")
 
 
 def grey(values: np.ndarray, dataset, *, frame: int, inverted: bool) -> np.ndarray:
     """(H, W) stored values -> (H, W) uint8: modality LUT, first VOI LUT or window, inversion."""
-    from pydicom.pixels import apply_modality_lut
-
-    _take_frames_own(dataset, frame)
-    shown = apply_modality_lut(values, dataset)
-    windowed = _windowed(shown, dataset)
-    if windowed is not None:
-        levels = np.round(windowed).astype(np.uint8)
-    elif _is_eight_bit(values, dataset):
-        levels = values
+    sources = [*_groups(dataset, frame), dataset]
+    depth = _whole(dataset.get("BitsStored")) or values.dtype.itemsize * 8
+    modality, plain = _modality(sources)
+    window = _look_up(sources, "VOILUTSequence", scaled=True) or _window(sources, modality(_reach(values, depth)))
+    padding = None
+    if window is not None:
+        levels = _levels(window(modality(values)))
+    elif plain and depth == 1:
+        levels = (values != 0) * np.uint8(255)
+    elif plain and depth == 8 and values.dtype.kind == "u" and values.max() <= 255:
+        levels = values.astype(np.uint8)
     else:
-        levels = _own_range(shown, values, dataset)
-    return 255 - levels if inverted else levels
+        padding = _padding(values, dataset)
+        levels = _own_range(modality(values), padding)
+    levels = 255 - levels if inverted else levels
+    if padding is not None:
+        levels[padding] = 0
+    return levels
 
 
-def _take_frames_own(dataset, frame: int) -> None:
-    """Rescale and window of an enhanced multi-frame file stand in functional groups, shared or one a frame; bring them where others have them."""
-    for sequence, index in (("SharedFunctionalGroupsSequence", 0), ("PerFrameFunctionalGroupsSequence", frame)):
+def _groups(dataset, frame: int) -> list:
+    """Functional groups of an enhanced multi-frame file: the frame's own, then those that all frames share."""
+    found = []
+    for sequence, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
         groups = dataset.get(sequence)
         if not groups or index >= len(groups):
             continue
-        for inner, names in (("PixelValueTransformationSequence", _RESCALE), ("FrameVOILUTSequence", _WINDOW)):
-            found = groups[index].get(inner)
-            for name in names if found else ():
-                if name in found[0]:
-                    setattr(dataset, name, found[0].get(name))
+        for inner in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            found += list(groups[index].get(inner) or [])[:1]
+    return found
 
 
-def _is_eight_bit(values: np.ndarray, dataset) -> bool:
-    """Whether stored levels are already what a display shows: 8 unsigned bits, all used, without a rescale."""
-    plain = not dataset.get("ModalityLUTSequence") and (
-        (float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)) == (1.0, 0.0)
-    )
-    return values.dtype == np.uint8 and plain and dataset.get("BitsStored") == 8
+def _modality(sources: list) -> tuple[Callable[[np.ndarray], np.ndarray], bool]:
+    """(stored values -> values that mean something, whether they are the same)."""
+    table = _look_up(sources, "ModalityLUTSequence", scaled=False)
+    if table is not None:
+        return table, False
+    names = ("RescaleSlope", "RescaleIntercept")
+    source = next((s for s in sources if any(s.get(name) is not None for name in names)), None)
+    slope, intercept = (1.0, 0.0) if source is None else map(_first, map(source.get, names), (1.0, 0.0))
+    sound = math.isfinite(slope) and math.isfinite(intercept) and slope != 0  # one that is not leaves one value
+    if not sound or (slope, intercept) == (1.0, 0.0):
+        return lambda values: values, True
+    return lambda values: values.astype(np.float64) * slope + intercept, False
 
 
-def _windowed(values: np.ndarray, dataset) -> np.ndarray | None:
-    """Values through the first VOI LUT or window, its dark end at 0 and its bright end at 255; None where there is neither.
+def _look_up(sources: list, name: str, *, scaled: bool) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The first table of a sequence; below its first value it gives its first entry, above its last one its last.
 
-    A window shows its whole output range, also where the image fills only a part of it, so the ends are asked of the
-    window itself (two values far outside it), not of the image. pydicom's output falls where the rescale slope is
-    negative; the standard's does not.
+    scaled: its entries to 0..255 from its own depth.
     """
-    from pydicom.pixels import apply_voi_lut
-
-    if dataset.get("VOILUTSequence"):
-        descriptor = dataset.VOILUTSequence[0].LUTDescriptor
-        dark, bright = 0.0, 2.0 ** int(descriptor[2]) - 1
-        descriptor[2] = 16  # pydicom indexes in the type of the entries: with 8 bits, entry 256 would be 0 again
-    elif not _has_window(dataset):
+    item = next((source.get(name)[0] for source in sources if source.get(name)), None)
+    if item is None:
         return None
-    else:
-        dark, bright = apply_voi_lut(np.array([-1e9, 1e9]), dataset, index=0)
-    if dark == bright:
-        return None
-    shown = apply_voi_lut(values, dataset, index=0).astype(np.float64)
-    return np.clip((shown - dark) * 255.0 / (bright - dark), 0, 255)
+    count, first, depth = (int(v) for v in item.LUTDescriptor)
+    entries = item.LUTData
+    if isinstance(entries, bytes):  # of 16 bits as the file has them, or of 8 bits, two a word
+        count = (count & 0xFFFF) or 1 << 16
+        order = ">" if item.original_encoding[1] is False else "<"
+        entries = (
+            np.frombuffer(entries[: len(entries) // 2 * 2], f"{order}u2")
+            if len(entries) >= 2 * count
+            else np.frombuffer(entries[:count], np.uint8)
+        )
+    table = np.atleast_1d(np.asarray(entries, np.float64))
+    if not table.size:
+        raise ImageError("the DICOM has a lookup table without entries", stage="decode")
+    if scaled:
+        most = 2.0 ** min(max(depth, 8), 16) - 1
+        table = table * 255.0 / (most if table.max() <= most else 65535.0)
+    return lambda values: table[np.clip(np.rint(values.astype(np.float64)) - first, 0, table.size - 1).astype(np.int64)]
 
 
-def _has_window(dataset) -> bool:
-    """Whether the first window means anything: two finite numbers, and a width of at least 1 (above 0 unless LINEAR)."""
-    try:
-        center, width = (_first(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
-    except (TypeError, ValueError, IndexError):
-        return False
-    linear = (dataset.get("VOILUTFunction") or "LINEAR") == "LINEAR"
-    return math.isfinite(center) and math.isfinite(width) and (width >= 1 if linear else width > 0)
+def _reach(values: np.ndarray, depth: int) -> np.ndarray:
+    """Values from the lowest to the highest that can be stored; of floating-point pixels, that are."""
+    if values.dtype.kind == "f":
+        return np.linspace(values.min(), values.max(), 257)
+    depth = min(max(depth, 1), values.dtype.itemsize * 8)
+    low = -(2.0 ** (depth - 1)) if values.dtype.kind == "i" else 0.0
+    return np.linspace(low, low + 2.0**depth - 1, 257)
 
 
-def _first(value) -> float:
-    return float(value if isinstance(value, (int, float, str)) else value[0])
+def _window(sources: list, reach: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The first window, values -> 0..255; None where there is none or it would show all that can be stored as one level."""
+    for source in sources:
+        if source.get("WindowCenter") is None or source.get("WindowWidth") is None:
+            continue
+        try:
+            center, width = _first(source.get("WindowCenter"), math.nan), _first(source.get("WindowWidth"), math.nan)
+        except (TypeError, ValueError, IndexError):
+            return None
+        function = str(source.get("VOILUTFunction") or "LINEAR").upper()
+        if (
+            not (math.isfinite(center) and math.isfinite(width))
+            or width < (1 if _is_linear(function) else 0)
+            or width == 0
+        ):
+            return None
+        window = _curve(center, width, function)
+        return window if np.ptp(_levels(window(reach))) else None
+    return None
 
 
-def _own_range(shown: np.ndarray, stored: np.ndarray, dataset) -> np.ndarray:
-    """Scaled from the frame's minimum and maximum; pixels that only pad the image do not count, and are dark."""
-    padding = _padding(stored, dataset)
+def _is_linear(function: str) -> bool:
+    """LINEAR is the default, also for what is none of the three."""
+    return function not in ("LINEAR_EXACT", "SIGMOID")
+
+
+def _curve(center: float, width: float, function: str) -> Callable[[np.ndarray], np.ndarray]:
+    """PS3.3 C.11.2.1.2.1, C.11.2.1.3.1 and C.11.2.1.3.2, with 0 and 255 as the ends of the output."""
+    if function == "SIGMOID":
+        return lambda values: 255.0 / (1 + np.exp(-4.0 * (values - center) / width))
+    if _is_linear(function):
+        center, width = center - 0.5, width - 1.0
+    if width == 0:
+        return lambda values: np.where(values > center, 255.0, 0.0)
+    return lambda values: ((values - center) / width + 0.5) * 255.0
+
+
+def _levels(shown: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(shown, 0.0, 255.0)).astype(np.uint8)
+
+
+def _own_range(shown: np.ndarray, padding: np.ndarray | None) -> np.ndarray:
+    """Scaled from the frame's minimum and maximum, without the pixels that only pad it."""
     if padding is None or padding.all() or not padding.any():
         return stretch(shown)
     levels = np.zeros(shown.shape, np.uint8)
@@ -98,9 +147,22 @@ def _own_range(shown: np.ndarray, stored: np.ndarray, dataset) -> np.ndarray:
 
 def _padding(stored: np.ndarray, dataset) -> np.ndarray | None:
     """Pixels between PixelPaddingValue and its range limit (PS3.3 C.7.5.1.1.2), None where there is none."""
-    value = dataset.get("PixelPaddingValue")
-    if not isinstance(value, int):
+    value, limit = (_whole(dataset.get(name)) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
+    if value is None or stored.dtype.kind == "f":
         return None
-    limit = dataset.get("PixelPaddingRangeLimit")
-    low, high = sorted((value, limit if isinstance(limit, int) else value))
-    return (stored >= low) & (stored <= high)
+    ends = [
+        end - (1 << 16) if stored.dtype.kind == "i" and end > 0x7FFF else end
+        for end in (value, value if limit is None else limit)
+    ]
+    return (stored >= min(ends)) & (stored <= max(ends))
+
+
+def _whole(value) -> int | None:
+    return int(value) if isinstance(value, int) else None
+
+
+def _first(value, default: float) -> float:
+    """A number, or the first of several; `default` where there is none."""
+    if value is None or value == "":
+        return default
+    return float(value if isinstance(value, (int, float, str)) else value[0])

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
-import warnings
 from dataclasses import dataclass
 
-from cbmir.images import dicom, nifti, npz
+from cbmir.images import dicom, nifti, npz, raster
 from cbmir.images.errors import ImageError
 from cbmir.images.hashes import perceptual_hash, pixels_hash
-from cbmir.images.read import read_bytes, read_image, split_uri
-
-_DEPTH = {
-    "1": 1,
-    "I;16": 16,
-    "I;16B": 16,
-    "I;16L": 16,
-    "I;16N": 16,
-    "I": 32,
-    "F": 32,
-}  # of a Pillow mode's channel; 8 otherwise
+from cbmir.images.read import kept_bytes, read_image, split_uri
 
 
 @dataclass(frozen=True)
@@ -45,11 +33,11 @@ class Facts:
 def facts(uri: str) -> Facts:
     """Look at the image at `uri`; never raises for what is wrong with it."""
     try:
+        pixels = read_image(uri)  # first: it is who says what is wrong
         kind, channels, depth, size = _file(uri)
-        pixels = read_image(uri)
     except ImageError as error:
         return Facts(stage=error.stage, error=str(error)[:500])
-    except (ValueError, OSError, MemoryError) as error:
+    except Exception as error:  # one image must not end a run
         return Facts(stage="decode", error=f"{type(error).__name__}: {error}"[:500])
     height, width = pixels.shape[:2]
     return Facts(None, None, kind, width, height, channels, depth, size, pixels_hash(pixels), perceptual_hash(pixels))
@@ -68,43 +56,12 @@ def _file(uri: str) -> tuple[str, int, int, int | None]:
     if name.endswith(nifti.SUFFIXES):
         dtype = nifti.stored_type(location)
         return "NIfTI", 3 if dtype.names else 1, dtype.itemsize * 8 // (len(dtype.names) if dtype.names else 1), size
-    data = read_bytes(location)
+    data = kept_bytes(location)
     if dicom.is_dicom(data):
-        return ("DICOM", *_dicom(data), len(data))
+        return ("DICOM", *dicom.describe(data), len(data))
     if nifti.is_nifti(data):
         return "NIfTI", 1, nifti.stored_type(data).itemsize * 8, len(data)
-    return (*_raster(data), len(data))
-
-
-def _dicom(data: bytes) -> tuple[int, int]:
-    """(channels, bits stored)."""
-    import pydicom
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            header = pydicom.dcmread(
-                io.BytesIO(data), stop_before_pixels=True, force=True, specific_tags=["SamplesPerPixel", "BitsStored"]
-            )
-            return int(header.get("SamplesPerPixel") or 1), int(header.get("BitsStored") or 0)
-        except Exception:  # the decoder says what is wrong with it
-            return 1, 0
-
-
-def _raster(data: bytes) -> tuple[str, int, int]:
-    """(format, channels, bits of a channel) of what Pillow opens."""
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(data)) as image:
-                depth = (
-                    data[24] if image.format == "PNG" else _DEPTH.get(image.mode, 8)
-                )  # Pillow hides 16 bits of a color PNG
-                return str(image.format), len(image.getbands()), int(depth)
-        except Exception:  # the decoder says what is wrong with it
-            return "", 0, 0
+    return (*raster.describe(data), len(data))
 
 
 def as_columns(rows: list[Facts]) -> dict[str, list]:

@@ -1,7 +1,7 @@
 """GDCM in a process of its own: a broken file may end or hang it, and nothing else.
 
-The child is started when it is first needed and serves its process until then; it gets DICOM bytes and gives a .npy back, never a pickle.
-Run as a module, this file is the child.
+The child is started when it is first needed and serves its process until then; it gets one frame as DICOM bytes and gives a .npy back,
+never a pickle. Run as a module, this file is the child.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import select
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import BinaryIO
@@ -24,24 +25,28 @@ PATIENCE = 8.0  # seconds for one frame
 _START = 30.0  # and to import what it needs
 _MEMORY = 6 << 30  # address space of the child
 _child: subprocess.Popen | None = None
+_lock = threading.Lock()  # one question at a time
 
 
-def decode(data: bytes, frame: int) -> np.ndarray | None:
-    """A DICOM file's frame -> its stored values, None where GDCM gives none: error, crash or no answer in PATIENCE seconds."""
-    child = _running()
-    if child is None:
-        return None
-    try:
-        child.stdin.write(struct.pack("<qi", len(data), frame))
-        child.stdin.write(data)
-        child.stdin.flush()
-        size = struct.unpack("<q", _answer(child.stdout, 8, PATIENCE))[0]
-        if size == 0:
+def decode(data: bytes) -> np.ndarray | None:
+    """A DICOM of one frame -> its stored values, None where GDCM gives none: error, crash or no answer in PATIENCE seconds."""
+    with _lock:
+        child = _running()
+        if child is None:
             return None
-        return np.load(io.BytesIO(_answer(child.stdout, size, PATIENCE)), allow_pickle=False)
-    except (OSError, EOFError, TimeoutError, ValueError):
-        _stop()
-        return None
+        deadline = time.monotonic() + PATIENCE
+        try:
+            _ask(child.stdin, struct.pack("<q", len(data)) + data, deadline)
+            size = struct.unpack("<q", _answer(child.stdout, 8, deadline))[0]
+            if size == 0:
+                return None
+            return np.load(io.BytesIO(_answer(child.stdout, size, deadline)), allow_pickle=False)
+        except (OSError, EOFError, TimeoutError, ValueError):
+            _stop()
+            return None
+        except BaseException:  # interrupted: the answer to this question must not be taken for the next one's
+            _stop()
+            raise
 
 
 def _running() -> subprocess.Popen | None:
@@ -50,13 +55,15 @@ def _running() -> subprocess.Popen | None:
     if _child is not None and _child.poll() is None:
         return _child
     _stop()
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    command = [sys.executable, "-m", "cbmir.images.gdcm_process"]
+    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     _child = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-    )
+        [sys.executable, "-m", "cbmir.images.gdcm_process"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+    )  # fmt: skip
     try:
-        if _answer(_child.stdout, 5, _START) == b"ready":
+        os.set_blocking(_child.stdin.fileno(), False)
+        if _answer(_child.stdout, 5, time.monotonic() + _START) == b"ready":
             return _child
     except (OSError, EOFError, TimeoutError):
         pass
@@ -79,19 +86,31 @@ def _stop() -> None:
 atexit.register(_stop)
 
 
-def _answer(stream: BinaryIO, count: int, patience: float) -> bytes:
-    """`count` bytes from the child, TimeoutError after `patience` seconds, EOFError where it has ended."""
-    deadline = time.monotonic() + patience
+def _ask(stream: BinaryIO, question: bytes, deadline: float) -> None:
+    """Write it all, TimeoutError where the child does not take it."""
+    rest = memoryview(question)
+    while rest:
+        _wait(stream, select.POLLOUT, deadline)
+        rest = rest[os.write(stream.fileno(), rest[: 1 << 16]) :]
+
+
+def _answer(stream: BinaryIO, count: int, deadline: float) -> bytes:
+    """`count` bytes from the child, TimeoutError behind the deadline, EOFError where it has ended."""
     parts = bytearray()
     while len(parts) < count:
-        ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
-            raise TimeoutError
+        _wait(stream, select.POLLIN, deadline)
         found = os.read(stream.fileno(), min(count - len(parts), 1 << 20))
         if not found:
             raise EOFError
         parts += found
     return bytes(parts)
+
+
+def _wait(stream: BinaryIO, event: int, deadline: float) -> None:
+    ready = select.poll()
+    ready.register(stream, event)
+    if not ready.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        raise TimeoutError
 
 
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
@@ -103,17 +122,18 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
     from pydicom.pixels import pixel_array
 
     warnings.simplefilter("ignore")
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for kind, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CORE, 0)):
+        hard = resource.getrlimit(kind)[1]
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (allowed, hard))
     answers.write(b"ready")
     answers.flush()
-    while len(head := requests.read(12)) == 12:
-        size, frame = struct.unpack("<qi", head)
-        data = requests.read(size)
+    while len(head := requests.read(8)) == 8:
+        data = requests.read(struct.unpack("<q", head)[0])
         buffer = io.BytesIO()
         try:
             dataset = pydicom.dcmread(io.BytesIO(data), force=True)
-            np.save(buffer, pixel_array(dataset, index=frame, decoding_plugin="gdcm"), allow_pickle=False)
+            np.save(buffer, pixel_array(dataset, index=0, decoding_plugin="gdcm"), allow_pickle=False)
         except Exception:  # whatever it was: there are no pixels
             buffer = io.BytesIO()
         answers.write(struct.pack("<q", buffer.getbuffer().nbytes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cbmir.images.errors import ImageError
 
 MOST_PIXELS = 1 << 27  # 134 million, 400 MB as RGB; the largest radiographs have 30 million
+MOST_FILE_BYTES = 1 << 32  # of a file that is read as a whole
 
 
 def refuse_large(width: int, height: int) -> None:

@@ -1,25 +1,33 @@
-"""One row of an array inside a .npz -> (H, W, 3) uint8, without unpacking the file to disk.
+"""One row of an array in a .npz, without loading the array.
 
-Arrays in a compressed .npz can only be read from their start. Rows are asked for mostly in ascending order, so one open
-stream a process is kept and moved forward; memory is one row, whatever the array's size.
+A .npz is a zip of .npy members: a member is streamed, so row 80,000 costs reading what comes before it. Rows are asked for mostly in
+ascending order, so one open stream a process is kept and moved forward; memory is one row, whatever the array's size.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import io
+import math
+import threading
 import zipfile
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-import pyarrow.fs as pafs
 
 from cbmir.images.errors import ImageError
+from cbmir.images.files import opened, stamp
 from cbmir.images.limits import refuse_large
+from cbmir.images.parts import number
 from cbmir.images.raster import stretch
 
+PARTS = {"array", "row", "slice", "axis"}  # what may stand behind '#'
 _MOST_ROW_BYTES = 1 << 31  # an image or a volume
+_MOST_HEADER_BYTES = 1 << 16  # NumPy itself believes no header of more than 10,000
 _STEP = 1 << 24  # bytes read at once when skipping forward
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack without bound, and NumPy writes none of them
 
 
 @dataclass
@@ -27,13 +35,14 @@ class RowStream:
     """A forward reader over axis 0 of one array; `position` is the next row it will read."""
 
     member: BinaryIO
+    file: BinaryIO  # that holds it
     shape: tuple[int, ...]
     dtype: np.dtype
     position: int = 0
 
     @property
     def row_bytes(self) -> int:
-        return int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     def read(self, row: int) -> np.ndarray:
         """Row `row` >= position -> (H, W) or (H, W, 3)."""
@@ -46,41 +55,54 @@ class RowStream:
 
     def close(self) -> None:
         self.member.close()
+        self.file.close()
 
     def _exactly(self, count: int) -> bytes:
-        data = self.member.read(count)
+        data = bytearray()
+        while len(data) < count and (more := self.member.read(min(count - len(data), _STEP))):
+            data += more  # in steps: a header may promise more than there is
         if len(data) != count:
             raise ImageError("the array ends before its last row", stage="read")
-        return data
+        return bytes(data)
 
 
-_open_streams: dict[tuple[str, str], RowStream] = {}  # one process, one file at a time
+_lock = threading.Lock()  # around what follows
+_open_streams: dict[tuple, RowStream] = {}  # one process, one file at a time
 _last_row: dict = {}  # slices of a volume come one after the other
 
 
+@atexit.register
+def _close_streams() -> None:
+    for stream in _open_streams.values():
+        stream.close()
+    _open_streams.clear()
+
+
 def read_row(location: str, part: dict[str, str]) -> np.ndarray:
-    """Row `part['row']` (and `part['slice']` of a volume) of array `part['array']` -> (H, W, 3) uint8."""
+    """Row `part['row']` (and `part['slice']` along `part['axis']` of a volume) of array `part['array']` -> (H, W, 3) uint8."""
     if "array" not in part or "row" not in part:
         raise ImageError("an image in a .npz is FILE.npz#array=NAME&row=NUMBER", stage="read")
+    row, index, axis = number(part, "row"), number(part, "slice", 0), number(part, "axis", 0)
     try:
-        values = _row(location, part["array"], int(part["row"]))
-        return _as_rgb(_slice(values, int(part["slice"]), int(part.get("axis", 0))) if "slice" in part else values)
+        with _lock:
+            values = _row(location, part["array"], row)
+        return _as_rgb(_slice(values, index, axis) if "slice" in part else values)
     except ImageError:
         raise
-    except FileNotFoundError as error:
-        raise ImageError(f"FileNotFoundError: {error.strerror or error}", stage="read") from error
     except Exception as error:  # a broken zip raises many things; one image must not end a run
         raise ImageError(f"{type(error).__name__}: {error}", stage="read") from error
 
 
 def _row(location: str, array: str, row: int) -> np.ndarray:
-    if _last_row.get("at") == (location, array, row):
+    key = (*stamp(location), array)
+    if _last_row.get("at") == (key, row):
         return _last_row["values"]
-    stream = _open_streams.pop((location, array), None)
+    _last_row.clear()
+    stream = _open_streams.pop(key, None)
     if stream is None or stream.position > row:
-        for other in (*_open_streams.values(), *([stream] if stream else [])):
-            other.close()
-        _open_streams.clear()
+        if stream is not None:
+            stream.close()
+        _close_streams()
         stream = open_array(location, array)
     try:
         if not 0 <= row < stream.shape[0]:
@@ -89,8 +111,8 @@ def _row(location: str, array: str, row: int) -> np.ndarray:
     except BaseException:
         stream.close()  # a failed read has moved it, nobody knows how far
         raise
-    _open_streams[location, array] = stream
-    _last_row.update(at=(location, array, row), values=values)
+    _open_streams[key] = stream
+    _last_row.update(at=(key, row), values=values)
     return values
 
 
@@ -105,46 +127,56 @@ def _slice(volume: np.ndarray, index: int, axis: int) -> np.ndarray:
 
 def open_array(location: str, array: str) -> RowStream:
     """A stream at row 0 of `array`; refuses object arrays, which hold pickles, and Fortran order."""
-    with _open_archive(location) as archive:  # the member keeps the file open until it is closed itself
-        if f"{array}.npy" not in archive.namelist():
-            names = ", ".join(n.removesuffix(".npy") for n in archive.namelist())
-            raise ImageError(f"no array '{array}'; the file has {names}", stage="read")
-        member = archive.open(f"{array}.npy")
+    file = opened(location)
     try:
-        shape, fortran, dtype = _header(member)
+        member = _member(zipfile.ZipFile(file), array)
+        shape, fortran, dtype = _header(member, array)
         if dtype.hasobject or fortran:
             kind = "an object array" if dtype.hasobject else "in Fortran order"
             raise ImageError(f"array '{array}' is {kind}", stage="read")
+        stream = RowStream(member, file, shape, dtype)
+        if not shape or min(shape) < 0 or stream.row_bytes > _MOST_ROW_BYTES:
+            raise ImageError(
+                f"array '{array}' of shape {shape}; expected rows of at most {_MOST_ROW_BYTES >> 20} MiB", stage="read"
+            )
     except BaseException:
-        member.close()
+        file.close()
         raise
-    stream = RowStream(member, shape, dtype)
-    if not shape or stream.row_bytes > _MOST_ROW_BYTES:
-        member.close()
-        raise ImageError(
-            f"array '{array}' of shape {shape}; expected rows of at most {_MOST_ROW_BYTES >> 20} MiB", stage="read"
-        )
     return stream
 
 
-def _open_archive(location: str) -> zipfile.ZipFile:
-    if "://" not in location:
-        return zipfile.ZipFile(location)
-    fs, path = pafs.FileSystem.from_uri(location)
-    return zipfile.ZipFile(fs.open_input_file(path))
+def _member(archive: zipfile.ZipFile, array: str) -> BinaryIO:
+    names = archive.namelist()
+    if f"{array}.npy" not in names:
+        have = ", ".join(name.removesuffix(".npy") for name in names[:20])
+        raise ImageError(f"no array '{array}'; the file has {have}", stage="read")
+    if archive.getinfo(f"{array}.npy").compress_type not in _PACKINGS:
+        raise ImageError(f"array '{array}' is packed in a way that NumPy does not write", stage="read")
+    return archive.open(f"{array}.npy")
 
 
-def _header(member: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(member)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(member)
-    return np.lib.format.read_array_header_2_0(member)  # (3, 0) differs in the text's encoding alone: names of fields
+def _header(member: BinaryIO, array: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """(shape, whether in Fortran order, type); of the header no more is read than a header can have."""
+    start = member.read(12)
+    version = start[6:8]
+    width = 2 if version == b"\1\0" else 4
+    length = int.from_bytes(start[8 : 8 + width], "little")
+    if start[:6] != b"\x93NUMPY" or version not in (b"\1\0", b"\2\0", b"\3\0") or length > _MOST_HEADER_BYTES:
+        raise ImageError(f"array '{array}' has no header that NumPy writes", stage="read")
+    rest = member.read(length - (4 - width))
+    file = io.BytesIO(start[8:] + rest)
+    # (3, 0) differs from (2, 0) in the text's encoding alone: names of fields
+    read = np.lib.format.read_array_header_1_0 if width == 2 else np.lib.format.read_array_header_2_0
+    try:
+        return read(file)
+    except ValueError:  # NumPy's text may hold a memory address, different each time
+        raise ImageError(f"array '{array}' has a broken header", stage="read") from None
 
 
 def array_names(location: str) -> dict[str, tuple[int, ...]]:
     """Arrays of a .npz and their shapes, from the headers alone."""
-    with zipfile.ZipFile(location) as archive:
-        names = [n.removesuffix(".npy") for n in archive.namelist()]
+    with opened(location) as file:
+        names = [n.removesuffix(".npy") for n in zipfile.ZipFile(file).namelist()]
     shapes = {}
     for name in names:
         with contextlib.closing(open_array(location, name)) as stream:
@@ -153,14 +185,14 @@ def array_names(location: str) -> dict[str, tuple[int, ...]]:
 
 
 def _as_rgb(values: np.ndarray) -> np.ndarray:
-    if values.dtype != np.uint8:
-        values = stretch(values)
+    """(H, W), (H, W, 1) or (H, W, 3) of real numbers -> (H, W, 3) uint8; other numbers than bytes are scaled from their own range."""
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
-    if values.ndim >= 2:
-        refuse_large(values.shape[1], values.shape[0])
-    if values.ndim == 2:
-        return np.repeat(values[:, :, None], 3, axis=2)
-    if values.ndim == 3 and values.shape[2] == 3:
-        return values.copy()
-    raise ImageError(f"an array row of shape {values.shape}; expected (H, W) or (H, W, 3)", stage="decode")
+    if values.ndim != 2 and not (values.ndim == 3 and values.shape[2] == 3):
+        raise ImageError(f"an array row of shape {values.shape}; expected (H, W) or (H, W, 3)", stage="decode")
+    if values.dtype.kind not in "biuf":
+        raise ImageError(f"an array of {values.dtype}; expected integers or floats", stage="decode")
+    refuse_large(values.shape[1], values.shape[0])
+    if values.dtype != np.uint8:
+        values = stretch(values)
+    return values.copy() if values.ndim == 3 else np.repeat(values[:, :, None], 3, axis=2)

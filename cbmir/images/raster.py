@@ -4,42 +4,103 @@ from __future__ import annotations
 
 import io
 import warnings
+import zlib
+from functools import cache
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from cbmir.images.errors import ImageError
 from cbmir.images.limits import MOST_PIXELS, refuse_large
 
+# Pillow knows more: some that start programs (EPS), some that are found in any bytes, having no mark of their own (TGA).
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "PPM", "AVIF", "ICO", "PCX", "SGI")
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_DEPTHS = {"1": 1, "I": 32, "F": 32} | dict.fromkeys(_DEEP[2:], 16)  # bits of a channel, where they are not 8
+_ORIENTATION = 0x0112  # of EXIF 2.32, 4.6.4: which corner of what is seen the first row and column are
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 def decode(data: bytes) -> np.ndarray:
     """Bytes of an image file -> (H, W, 3) uint8, upright as its EXIF orientation says.
 
-    Deep grey images (16-bit PNG, 32-bit TIFF) are scaled from their own minimum and maximum to 0..255, because Pillow's own
-    conversion clips them; 16 bits that only hold 8-bit levels times 257 become these levels. Transparency is dropped; of several
-    frames the first is taken.
+    Deep grey images (16-bit PNG with alpha or without, 16- and 32-bit TIFF) are scaled from their own minimum and maximum to 0..255,
+    because Pillow's own conversion clips them; 16 bits that only hold 8-bit levels times 257 become these levels. Of 16 bits a color
+    channel the upper eight count. Transparency is dropped; of several frames the first is taken.
     """
     if not data:
         raise ImageError("the file is empty", stage="decode")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # e.g. palette transparency: not worth a line an image
-        try:
-            image = Image.open(io.BytesIO(data))
-        except UnidentifiedImageError:  # Pillow's own message holds a memory address, different each time
-            raise ImageError("the file is of no image format that is known", stage="decode") from None
-        except Image.DecompressionBombError:
-            raise ImageError(f"the file's header promises more than {MOST_PIXELS:,} pixels", stage="decode") from None
-        refuse_large(*image.size)
-        image = ImageOps.exif_transpose(image)
+        image = _opened(data)
+        if _is_deep_with_alpha(data):
+            high_and_low = np.asarray(_upright(_opened(_as_rgba(data))))
+            return _grey(high_and_low[:, :, 0].astype(np.uint16) << 8 | high_and_low[:, :, 1])
+        inverted = image.format == "TIFF" and image.mode in _DEEP and image.tag_v2.get(262) == 0  # WhiteIsZero
+        image = _upright(image)
         if image.mode in _DEEP:
-            return np.repeat(_deep(np.asarray(image))[:, :, None], 3, axis=2)
-        return np.asarray(image.convert("RGB"))
+            grey = _grey(np.asarray(image))
+            return 255 - grey if inverted else grey
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _deep(values: np.ndarray) -> np.ndarray:
-    """Grey levels of more than 8 bits -> (H, W) uint8."""
+def describe(data: bytes) -> tuple[str, int, int]:
+    """(format, channels, bits of a channel as stored) of an image file, from its header."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = _opened(data)
+        depth = data[24] if image.format == "PNG" else _DEPTHS.get(image.mode, 8)  # Pillow hides 16 bits of a color PNG
+        return str(image.format), len(image.getbands()), depth
+
+
+def _opened(data: bytes) -> Image.Image:
+    """The image, its header read and its pixels not."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=_formats())
+    except UnidentifiedImageError:  # Pillow's own message holds a memory address, different each time
+        raise ImageError("the file is of no image format that is known", stage="decode") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"the file's header promises more than {MOST_PIXELS:,} pixels", stage="decode") from None
+    refuse_large(*image.size)
+    return image
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of FORMATS that this build of Pillow has."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # a TIFF is turned by Pillow as it is loaded, and then says that it needs no turn
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # EXIF that cannot be read says nothing; the pixels are well
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _is_deep_with_alpha(data: bytes) -> bool:
+    """A PNG of 16 bits of grey and 16 of alpha, of which Pillow gives the upper eight."""
+    return data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR" and data[24:26] == bytes([16, 4])
+
+
+def _as_rgba(data: bytes) -> bytes:
+    """The same PNG under a header of 8-bit RGBA: four bytes a pixel too, so red and green are the grey's two bytes."""
+    head = data[12:24] + bytes([8, 6]) + data[26:29]
+    return data[:12] + head + zlib.crc32(head).to_bytes(4, "big") + data[33:]
+
+
+def _grey(values: np.ndarray) -> np.ndarray:
+    """Grey levels of more than 8 bits, (H, W) -> (H, W, 3) uint8."""
+    return np.repeat(_levels(values)[:, :, None], 3, axis=2)
+
+
+def _levels(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind in "iu" and values.size and values.min() >= 0 and values.max() <= 0xFFFF:
         high = values >> 8
         if values.max() > 0xFF and np.array_equal(high, values & 0xFF):  # v * 257: eight bits, written as sixteen
@@ -48,10 +109,10 @@ def _deep(values: np.ndarray) -> np.ndarray:
 
 
 def stretch(values: np.ndarray) -> np.ndarray:
-    """(H, W) of any number type -> (H, W) uint8, its minimum at 0 and its maximum at 255; constant -> 0."""
+    """Numbers of any real type -> uint8 of the same shape, the minimum at 0 and the maximum at 255; constant -> 0."""
     values = values.astype(np.float64)
     low, high = float(values.min()), float(values.max())
-    if not np.isfinite([low, high]).all():
+    if not np.isfinite([low, high, (high - low) * 255.0]).all():
         raise ImageError("pixels are not finite", stage="decode")
     if high == low:
         return np.zeros(values.shape, np.uint8)

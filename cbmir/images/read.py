@@ -9,33 +9,71 @@ from __future__ import annotations
 from urllib.parse import parse_qsl
 
 import numpy as np
-import pyarrow.fs as pafs
 
-from cbmir.images import dicom, nifti, npz, raster
+from cbmir.images import dicom, files, nifti, npz, raster
 from cbmir.images.errors import ImageError
+from cbmir.images.parts import number, refuse_others
 
+__all__ = ["kept_bytes", "read_bytes", "read_image", "split_uri"]
+
+read_bytes = files.read_bytes
 _PARTS = {"array", "row", "slice", "frame", "axis", "time", "window"}  # what may stand behind '#'
+_MOST_KEPT = 1 << 30  # bytes
+_last: tuple[tuple, bytes] | None = (
+    None  # the last file of which a part was read: its parts are read one after the other
+)
 
 
 def read_image(uri: str) -> np.ndarray:
     """The image at `uri` -> (H, W, 3) uint8 RGB; grey images have three equal channels. ImageError where there is none."""
     location, part = split_uri(uri)
-    name = (location.partition("?")[0] if "://" in location else location).lower()  # options of an address end no name
-    if name.endswith(".npz"):
-        return npz.read_row(location, part)
+    name = location.partition("?")[0].lower()
     try:
+        if name.endswith(".npz") or "row" in part:
+            refuse_others(part, npz.PARTS, "an array in a .npz")
+            return npz.read_row(location, part)
         if name.endswith(nifti.SUFFIXES):
+            refuse_others(part, nifti.PARTS, "a NIfTI volume")
             return nifti.read_slice(location, part)
-        data = read_bytes(location)
-        if nifti.is_nifti(data):
-            return nifti.read_slice(location, part, data)
-        if dicom.is_dicom(data):
-            return dicom.decode(data, frame=int(part.get("frame", 0)))
-        return raster.decode(data)
+        return _decode(location, part)
     except ImageError:
         raise
     except Exception as error:  # decoders raise whatever a broken file provokes; one image must not end a run
         raise ImageError(f"{type(error).__name__}: {error}", stage="decode") from error
+
+
+def _decode(location: str, part: dict[str, str]) -> np.ndarray:
+    """A file whose format its bytes tell."""
+    data = _bytes(location, keep=bool(part))
+    if nifti.is_nifti(data):
+        refuse_others(part, nifti.PARTS, "a NIfTI volume")
+        return nifti.read_slice(location, part, data)
+    if dicom.is_dicom(data):
+        refuse_others(part, {"frame"}, "a DICOM file")
+        return dicom.decode(data, frame=number(part, "frame", 0))
+    refuse_others(part, {"frame"}, "a picture")
+    if number(part, "frame", 0) != 0:
+        raise ImageError(
+            f"frame {part['frame']} of a picture; of several frames only the first (0) is read", stage="read"
+        )
+    return raster.decode(data)
+
+
+def kept_bytes(location: str) -> bytes:
+    """A file's bytes, which are at hand when an image of it is read next."""
+    return _bytes(location, keep=True)
+
+
+def _bytes(location: str, *, keep: bool) -> bytes:
+    global _last
+    key, last = files.stamp(location), _last
+    if last is not None and last[0] == key and (keep or len(key) > 1):  # of an object nothing says that it is the same
+        return last[1]
+    _last = None  # before the next one takes its memory
+    data = read_bytes(location)
+    if keep and len(data) <= _MOST_KEPT:
+        _last = (key, data)
+    return data
 
 
 def split_uri(uri: str) -> tuple[str, dict[str, str]]:
@@ -43,17 +81,3 @@ def split_uri(uri: str) -> tuple[str, dict[str, str]]:
     location, _, fragment = uri.rpartition("#")
     part = dict(parse_qsl(fragment, keep_blank_values=True)) if location and "/" not in fragment else {}
     return (location, part) if part and _PARTS.issuperset(part) else (uri, {})
-
-
-def read_bytes(location: str) -> bytes:
-    """Content of a local path or object-store address."""
-    try:
-        if "://" in location:
-            fs, path = pafs.FileSystem.from_uri(location)
-            with fs.open_input_stream(path) as stream:
-                return stream.read()
-        with open(location, "rb") as file:
-            return file.read()
-    except (OSError, ValueError) as error:  # ValueError: an address that is none, such as ftp://...
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ImageError(f"{type(error).__name__}: {reason}", stage="read") from error
