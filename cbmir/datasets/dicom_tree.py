@@ -88,12 +88,11 @@ def _columns(images: list[Image], options: Options, remarks: Remarks) -> dict[st
     any_text = options.deidentify is False
     prefixes = id_prefixes([image.file for image in images], dataset)
     slices = slices_of_series(images)
-    frames_of: dict[str, int] = {}  # multi-frame instances by name, so that copies of one do not become one volume
+    instances: set[str] = set()  # of multi-frame files
     columns: dict[str, list] = {name: [] for name in COLUMNS}
     for i, image in enumerate(images):
         header, file = image.header, image.file
         name = dataset or dataset_name(file)
-        image_id = f"{prefixes[file.top]}/{file.relative}"
         known = {
             "dataset": name,
             "modality": _word(header.modality, "modality", file, remarks, any_text=any_text),
@@ -103,20 +102,33 @@ def _columns(images: list[Image], options: Options, remarks: Remarks) -> dict[st
             "series_id": _shared(header.series_uid),
             "labels": [],
         }
-        if header.frames == 1:
-            volume, place = (f"{name}/{header.series_uid}", slices[i]) if i in slices else (None, None)
-            parts = [(image_id, file.uri, volume, place)]
-        else:
-            instance = header.instance_uid
-            own = file.relative if instance is None or instance in frames_of else instance
-            frames_of[own] = header.frames
-            parts = [(f"{image_id}#{n}", f"{file.address}#frame={n}", f"{name}/{own}", n) for n in range(header.frames)]
+        image_id = f"{prefixes[file.top]}/{file.relative}"
+        parts = (
+            _frames(image, image_id, name, instances)
+            if header.frames > 1
+            else [_single(image, image_id, name, slices.get(i))]
+        )
         for part in parts:
-            for column, value in zip(("image_id", "uri", "volume_id", "slice"), part, strict=True):
-                columns[column].append(value)
-            for column, value in known.items():
+            for column, value in (part | known).items():
                 columns[column].append(value)
     return columns
+
+
+def _single(image: Image, image_id: str, dataset: str, place: int | None) -> dict:
+    """The row of a file with one frame; `place` in the volume that its series is, if it is one."""
+    volume = None if place is None else f"{dataset}/{image.header.series_uid}"
+    return {"image_id": image_id, "uri": image.file.uri, "volume_id": volume, "slice": place}
+
+
+def _frames(image: Image, image_id: str, dataset: str, instances: set[str]) -> list[dict]:
+    """A row a frame; the volume is the instance, or the file where it is a copy or has no instance UID."""
+    uid = image.header.instance_uid
+    volume = image_id if uid is None or uid in instances else f"{dataset}/{uid}"
+    instances.add(uid or "")
+    return [
+        {"image_id": f"{image_id}#{n}", "uri": f"{image.file.address}#frame={n}", "volume_id": volume, "slice": n}
+        for n in range(image.header.frames)
+    ]
 
 
 def slices_of_series(images: list[Image]) -> dict[int, int]:
@@ -135,7 +147,7 @@ def slices_of_series(images: list[Image]) -> dict[int, int]:
         positions = {i: float(np.round(images[i].header.position, _CLOSE)) for i in members}
         if len(set(positions.values())) > 1:
             ordered = sorted(
-                members, key=lambda i: (positions[i], images[i].header.instance_number or 0, images[i].file.relative)
+                members, key=lambda i: (positions[i], images[i].header.instance_number or 0, images[i].file.address)
             )
             places |= {i: place for place, i in enumerate(ordered)}
     return places
