@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cbmir.cluster import ray_session
 from cbmir.errors import UserError
@@ -20,7 +21,10 @@ from cbmir.inspecting.alike import MOST_DISTANCE, hash_groups
 from cbmir.schemas import PROBLEMS
 from cbmir.select import attach, attach_manifest, connect, keys_where
 from cbmir.sql_files import bind, names, read
-from cbmir.store import Study, run_record
+from cbmir.store import Publication, Study, run_record
+
+_ROWS = 20_000  # of a file of problems
+_MEMORY = "512MB"  # of the statements; what is larger goes to the temporary directory
 
 
 @dataclass(frozen=True)
@@ -74,18 +78,32 @@ def _look(study: Study, options: InspectionOptions, manifest: dict[str, Any]) ->
 
 
 def attach_images(connection: duckdb.DuckDBPyConnection, study: Study) -> None:
-    """Table `images`: the manifest, each row with what was found of its image. A block that was written twice counts once."""
+    """View `images`: the manifest, each row with what was found of its image.
+
+    A block that a killed check left may be written twice, and an image may have moved since: then, and only then, rows are compared and
+    kept in memory; otherwise each statement reads the columns that it needs.
+    """
     attach_manifest(connection, study)
     attach(connection, "facts", study, study.files("image_facts"))
+    rows, facts = connection.execute("SELECT (SELECT count(*) FROM manifest), (SELECT count(*) FROM facts)").fetchall()[
+        0
+    ]
+    source = "facts"
+    if rows != facts:
+        connection.execute(
+            "CREATE OR REPLACE TEMP TABLE once AS SELECT DISTINCT ON (image_key) f.* FROM facts AS f JOIN manifest USING (image_key, uri)"
+        )
+        source = "once"
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE images AS SELECT m.*, f.* EXCLUDE (image_key, uri) FROM manifest AS m "
-        "JOIN (SELECT DISTINCT ON (image_key, uri) * FROM facts) AS f USING (image_key, uri)"
+        f"CREATE OR REPLACE TEMP VIEW images AS SELECT m.*, f.* EXCLUDE (image_key, uri) FROM manifest AS m JOIN {source} AS f USING (image_key)"
     )
 
 
 def _problems(study: Study, options: InspectionOptions, manifest: dict[str, Any], gallery: pa.Table) -> dict[str, Any]:
     parameters = {"k": options.k, "gallery": options.gallery, "distance": options.distance}
     connection = connect()
+    connection.execute(f"SET memory_limit = '{_MEMORY}'")
+    connection.execute("SET threads = 1")  # each thread has hash tables of its own
     attach_images(connection, study)
     images, failed = connection.execute("SELECT count(*), count(stage) FROM images").fetchall()[0]
     if images != manifest["rows"]:
@@ -97,26 +115,35 @@ def _problems(study: Study, options: InspectionOptions, manifest: dict[str, Any]
         "SELECT DISTINCT perceptual_hash AS h FROM images WHERE h IS NOT NULL ORDER BY h"
     ).to_arrow_table()
     connection.register("hash_groups", hash_groups(connection, hashes["h"].to_numpy(), distance=options.distance))
-    parts, summary = [PROBLEMS.empty_table()], []
-    for name in names("inspection"):
-        text = read("inspection", name)
-        rows = connection.sql(text, params=bind(text, {"k": options.k})).to_arrow_table()
-        parts.append(
-            pa.table(
-                [pa.array([name] * len(rows), pa.string()), *(rows[c] for c in PROBLEMS.names[1:])], schema=PROBLEMS
-            )
-        )
-        first = rows["detail"][0].as_py() if len(rows) else None
-        groups = len(rows["group_id"].unique()) if len(rows) and rows["group_id"].null_count == 0 else None
-        summary.append({"problem": name, "count": len(rows), "groups": groups, "first": first})
-    found = pa.concat_tables(parts)
-    record = run_record(
-        "check", parameters=parameters, inputs={"manifest": manifest["fingerprint"]}, rows=len(found), images=images, failed=failed, summary=summary
-    )  # fmt: skip
     with study.publishing("problems") as out:
-        out.write_table(found, "problems.parquet", "problems")
-        out.run = record
-    return record
+        summary = [_write_problem(out, connection, name, options.k) for name in names("inspection")]
+        out.run = run_record(
+            "check", parameters=parameters, inputs={"manifest": manifest["fingerprint"]}, rows=sum(entry["count"] for entry in summary),
+            images=images, failed=failed, summary=summary,
+        )  # fmt: skip
+    return out.run
+
+
+def _write_problem(out: Publication, connection: duckdb.DuckDBPyConnection, name: str, k: int) -> dict[str, Any]:
+    """Run sql/inspection/<name>.sql and write its rows, some thousand at a time -> how many rows and groups there are, and the first."""
+    text = read("inspection", name)
+    count, groups, first, last = 0, 0, None, None
+    for part, batch in enumerate(connection.sql(text, params=bind(text, {"k": k})).to_arrow_reader(_ROWS)):
+        if batch.num_rows == 0:
+            continue
+        problem = pa.array([name] * batch.num_rows, pa.string())
+        rows = pa.table([problem, *(batch.column(c) for c in PROBLEMS.names[1:])], schema=PROBLEMS)
+        out.write_table(rows, f"{name}-{part:05d}.parquet", "problems")
+        first = first or rows["detail"][0].as_py()
+        ids = pc.unique(
+            rows["group_id"].drop_null()
+        )  # ordered by group, so that only a batch's first can have been there before
+        groups += len(ids) - (len(ids) > 0 and ids[0].as_py() == last)
+        last = ids[-1].as_py() if len(ids) else None
+        count += batch.num_rows
+    if count == 0:
+        out.write_table(PROBLEMS.empty_table(), f"{name}-00000.parquet", "problems")
+    return {"problem": name, "count": count, "groups": groups or None, "first": first}
 
 
 def table(run: dict[str, Any]) -> list[str]:

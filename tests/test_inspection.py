@@ -91,10 +91,14 @@ def checked(tree, tmp_path_factory) -> Path:
     return study
 
 
+def problem_rows(study: Path) -> pa.Table:
+    return pa.concat_tables([pq.read_table(file) for file in sorted((study / "problems").glob("*.parquet"))])
+
+
 def problems(study: Path) -> dict[str, list[str]]:
     """problem -> the ids in its rows, without dataset."""
     found: dict[str, list[str]] = {}
-    for row in pq.read_table(study / "problems" / "problems.parquet").to_pylist():
+    for row in problem_rows(study).to_pylist():
         found.setdefault(row["problem"], []).append(row["detail"].removeprefix("t/"))
     return found
 
@@ -116,7 +120,7 @@ def test_every_problem_is_found_and_nothing_else(checked):
 
 
 def test_copies_of_one_picture_share_a_group(checked):
-    rows = pq.read_table(checked / "problems" / "problems.parquet").to_pylist()
+    rows = problem_rows(checked).to_pylist()
     groups: dict[int, set[str]] = {}
     for row in rows:
         if row["problem"] == "exact_duplicates":
@@ -266,7 +270,7 @@ def test_a_killed_check_goes_on_where_it_stopped(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "check: 700 images" in said
     assert not (study / ".staging").exists() or not list((study / ".staging").glob("inspect-*"))
-    assert pq.read_table(study / "problems" / "problems.parquet").to_pylist() == [
+    assert problem_rows(study).to_pylist() == [
         {"problem": "without_label", "group_id": None, "image_key": None, "detail": "t: 700 of 700 images"}
     ]
 

@@ -9,12 +9,13 @@ import tempfile
 from pathlib import Path
 
 from cbmir.store import versions
-from tests.bench import driver_memory, embed_speed, manifest_speed
+from tests.bench import check_memory, driver_memory, embed_speed, manifest_speed
 
 BENCHES = {
     "embed_speed": embed_speed.run,
     "driver_memory": driver_memory.run,
     "manifest_speed": manifest_speed.run,
+    "check_memory": check_memory.run,
 }
 
 
