@@ -18,7 +18,12 @@ from cbmir.images.limits import MOST_PIXELS
 
 MOST_UNPACKED = 8 * MOST_PIXELS  # bytes of a deflated data set
 _MOST_HEADER = 1 << 26  # of them, where only the header is asked for
-_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # float, double, integers
+_PIXELS = frozenset(
+    (0x7FE00008, 0x7FE00009, 0x7FE00010)
+)  # float, double, integers; a set asks pydicom's slow == only once
+_NOTHING = frozenset((0,))  # zeros, where something was meant to be written
+_ITEM = b"\xfe\xff\x00\xe0"  # of a sequence; each becomes a data set, which costs a thousand times its bytes
+_MOST_ITEMS, _MOST_ELEMENTS = 1 << 17, 100_000
 _ROWS, _COLUMNS = 0x00280010, 0x00280011
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _VRS = (b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM", b"DT", b"SQ", b"PN", b"ST")
@@ -77,29 +82,47 @@ def _read(file: BinaryIO, start: int, header: list[int] | None):
     from pydicom.uid import UID
 
     file.seek(start)
-    meta = FileMetaDataset(
-        read_dataset(
-            file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag >> 16 != 2
-        )
-    )
+    watch = _Watch(file)
+    meta = FileMetaDataset(read_dataset(file, False, True, stop_when=watch.leaves_meta))
     syntax = UID(str(meta.get("TransferSyntaxUID") or ""))
     if syntax == _DEFLATED:
         file = io.BytesIO(_unpacked(file, MOST_UNPACKED if header is None else _MOST_HEADER, whole=header is None))
+    if isinstance(file, io.BytesIO) and file.getvalue().count(_ITEM) > _MOST_ITEMS:
+        raise ImageError(f"a DICOM of more than {_MOST_ITEMS:,} items", stage="decode")
     implicit, little = _encoding(syntax, file)
-    last, pixels = None, False
-
-    def stop(tag, vr, length) -> bool:
-        nonlocal last, pixels
-        last, pixels = (file.tell(), length), pixels or tag in _PIXELS
-        return pixels and header is not None
-
+    watch = _Watch(file)
+    stop = watch.ends if header is None else watch.meets_pixels
     dataset = read_dataset(file, implicit, little, stop_when=stop, specific_tags=header)
-    if not pixels:
-        _refuse_cut(file, last)
+    if not watch.pixels:
+        _refuse_cut(file, watch.last)
     if not syntax or syntax == _DEFLATED:  # whoever decodes the pixels must know how they are stored
         meta.TransferSyntaxUID = _named(*dataset.original_encoding)
     dataset.file_meta = meta
-    return dataset, pixels
+    return dataset, watch.pixels
+
+
+class _Watch:
+    """Follows pydicom from element to element of one data set (not into sequences); its methods say whether to stop."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.elements = 0
+        self.pixels = False
+        self.last: tuple[int, int] | None = None  # where the value of the last element begins, and its length
+
+    def leaves_meta(self, tag, vr, length) -> bool:
+        return self.ends(tag, vr, length) or tag >> 16 != 2
+
+    def meets_pixels(self, tag, vr, length) -> bool:
+        return self.ends(tag, vr, length) or self.pixels
+
+    def ends(self, tag, vr, length) -> bool:
+        self.last = (self.file.tell(), length)
+        self.pixels = self.pixels or tag in _PIXELS
+        self.elements += 1
+        if self.elements > _MOST_ELEMENTS:
+            raise ImageError(f"a DICOM of more than {_MOST_ELEMENTS:,} elements", stage="decode")
+        return tag in _NOTHING
 
 
 def _encoding(syntax, file: BinaryIO) -> tuple[bool, bool]:

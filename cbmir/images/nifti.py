@@ -71,7 +71,8 @@ def read_slice(location: str, part: dict[str, str], data: bytes | None = None) -
     window = _window(part["window"]) if "window" in part else None
     with _lock:
         volume = _volume(location, data, axis, index, time)
-    values = np.take(volume.values, index, axis=axis)[::-1, ::-1].swapaxes(0, 1)
+    values = volume.values[(slice(None),) * axis + (index,)]  # np.take would copy the whole volume into another order
+    values = values[::-1, ::-1].swapaxes(0, 1)
     if values.ndim == 3:
         return np.ascontiguousarray(values)
     low, high = window or (volume.low, volume.high)

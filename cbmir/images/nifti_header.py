@@ -148,7 +148,7 @@ def _examined(header, size: int) -> Layout:
     if not 2 <= len(shape) <= 7 or min(shape) < 1 or max(shape[4:], default=1) > 1:
         raise ImageError(f"a NIfTI file of shape {shape}; expected a volume, or volumes in time", stage="decode")
     if offset > _MOST_OFFSET:
-        raise ImageError(f"a NIfTI file whose voxels begin behind {offset >> 20:,} MiB", stage="decode")
+        raise ImageError(f"a NIfTI file whose voxels begin at byte {offset:.4g}", stage="decode")
     shape = (*shape, 1, 1)
     layout = Layout(
         shape[:3], shape[3], dtype, max(offset, size), 1.0 if slope is None else float(slope), float(inter or 0.0),

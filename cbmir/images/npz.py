@@ -122,7 +122,7 @@ def _slice(volume: np.ndarray, index: int, axis: int) -> np.ndarray:
         raise ImageError(f"axis {axis} of a volume of shape {volume.shape}; expected 0, 1 or 2", stage="read")
     if not 0 <= index < volume.shape[axis]:
         raise ImageError(f"slice {index} of a volume with {volume.shape[axis]} slices", stage="read")
-    return np.take(volume, index, axis=axis)
+    return volume[(slice(None),) * axis + (index,)]
 
 
 def open_array(location: str, array: str) -> RowStream:
