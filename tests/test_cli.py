@@ -221,7 +221,7 @@ MISUSE = [
     (["evaluate", "--study", "{study}", "--k", "1,x"], "'1,x' is not a list of numbers"),
     (["evaluate", "--study", "{study}", "--k", "1000"], "were searched with -k"),
     (["sql", "--study", "{study}", "SELECT nothing FROM metrics"], 'Referenced column "nothing" not found'),
-    (["sql", "--study", "{study}", "SELECT * FROM metrix"], "views: manifest, embeddings"),
+    (["sql", "--study", "{study}", "SELECT * FROM metrix"], "views: manifest, remarks, embeddings"),
     (["sql", "--study", "{study}", "--csv", "x.csv"], "--csv and --parquet save one statement"),
     (["query", "--study", "{study}", "--encoder", "pixels32", "--index", "exact", "{missing}.png"], "no file"),
     (
@@ -232,7 +232,10 @@ MISUSE = [
     (["manifest", "folder", "{missing}", "--study", "{study}"], "no directory"),
     (["manifest", "csv", "{missing}.csv", "--study", "{study}"], "no table at"),
     (["manifest", "phantoms", "{missing}", "--study", "{study}"], "no finished phantom collection at"),
-    (["manifest", "csv", "{twice}", "--study", "{study}"], "stand more than once, first 'a'"),
+    (
+        ["manifest", "csv", "{twice}", "--study", "{study}"],
+        "have an image id that stands before them already, first 'a'",
+    ),
     (["manifest", "csv", "{other}", "--study", "{study}"], "has another manifest"),
     (
         ["manifest", "csv", "{other}", "--study", "{missing}", "--column", "labels=diagnose"],
@@ -250,7 +253,7 @@ MISUSE = [
 
 @pytest.mark.parametrize("arguments, message", MISUSE, ids=[" ".join(a[:1] + a[3:]) or "nothing" for a, _ in MISUSE])
 def test_misuse_is_one_line_exit_code_2_and_nothing_written(study, tmp_path, capsys, arguments, message):
-    (tmp_path / "twice.csv").write_text("image_id,path,modality\na,a.png,XR\na,b.png,XR\n")
+    (tmp_path / "twice.csv").write_text("image_id,path,modality\na,a.png,XR\na,b.png,XR\na,c.png,XR\n")
     (tmp_path / "other.csv").write_text("path,diagnosis\na.png,x\n")
     image = next(study.parent.parent.glob("**/*.jpg"), tmp_path / "twice.csv")
     places = {

@@ -15,7 +15,7 @@ from PIL import Image
 
 from cbmir.cli import main
 from cbmir.datasets import Options
-from cbmir.datasets.addresses import matches
+from cbmir.datasets.addresses import expanded
 from cbmir.datasets.manifest import read_source
 from cbmir.datasets.one_hot import OneHot, label_lists
 from cbmir.datasets.remarks import Remarks
@@ -176,7 +176,7 @@ def test_patterns_name_several_tables(tmp_path):
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
     odd = saved(tmp_path / "t[1].csv", "path\na.png\n")
     saved(tmp_path / "t1.csv", "path\nb.png\n")
-    assert matches(str(odd)) == [str(odd)]
+    assert expanded([str(odd)], Remarks()) == [str(odd)]
 
 
 def test_relative_paths_begin_at_the_image_root_of_their_dataset(tmp_path):

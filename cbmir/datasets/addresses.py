@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import posixpath
 import re
@@ -11,56 +10,20 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
 
-from cbmir.errors import UserError
+from cbmir.datasets.listing import listed
+from cbmir.datasets.remarks import Remarks
 from cbmir.store import open_filesystem
 
-_WILD = re.compile(r"[*?\[]")
 
-
-def expanded(roots: list[str]) -> list[str]:
-    """Roots with every pattern (*, ?, [a-z], ** for any directories) replaced by the files that fit it, sorted."""
+def expanded(roots: list[str], remarks: Remarks) -> list[str]:
+    """Roots with every pattern (*, ?, [a-z], ** for any directories) replaced by the files that fit it; a file stands once."""
     files: list[str] = []
     for root in roots:
-        found = matches(root)
-        if not found:
-            raise UserError(f"no file fits {root}; expected at least one; check ROOT")
+        wild = re.search(r"[*\[]" if "://" in root else r"[*?\[]", root.partition("?")[0] if "://" in root else root)
+        found = [root] if not wild or os.path.exists(root) else [file.address for file in listed([root], remarks)]
         files += [file for file in found if file not in files]
     return files
-
-
-def matches(root: str) -> list[str]:
-    """Files that fit a pattern; a root without one, or that is there as it stands, is its only match."""
-    if "://" in root:
-        return _remote_matches(root)
-    if not _WILD.search(root) or os.path.exists(root):
-        return [root]
-    return sorted(path for path in glob.glob(os.path.expanduser(root), recursive=True) if os.path.isfile(path))
-
-
-def _remote_matches(root: str) -> list[str]:
-    """The same on an object store; there, '?' begins the address's options and is no pattern."""
-    place = urlsplit(root)
-    if not re.search(r"[*\[]", place.path):
-        return [root]
-    above = place.path[: re.search(r"[*\[]", place.path).start()].rpartition("/")[0]
-    fs, top = open_filesystem(urlunsplit(place._replace(path=above)))
-    pattern = re.compile(_regex(place.path))
-    inside = [
-        i.path for i in fs.get_file_info(pafs.FileSelector(top, recursive=True, allow_not_found=True)) if i.is_file
-    ]
-    keys = sorted("/" + path.split("/", 1)[1] for path in inside)  # a bucket is the first part of its paths
-    return [urlunsplit(place._replace(path=quote(key))) for key in keys if pattern.fullmatch(key)]
-
-
-def _regex(pattern: str) -> str:
-    """A glob with ** -> a regular expression over whole paths."""
-    parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}
-    return "".join(
-        parts.get(token) or (token if token.startswith("[") else re.escape(token))
-        for token in re.findall(r"\*\*/|\*\*|\*|\[[^\]/]+\]|.", pattern)
-    )
 
 
 def image_addresses(

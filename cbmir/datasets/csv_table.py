@@ -45,7 +45,7 @@ def read(roots: list[str], options: Options, remarks: Remarks) -> pa.Table:
     if unknown:
         hint = nearest(unknown[0], list(SYNONYMS)) or f"expected one of: {', '.join(SYNONYMS)}"
         raise UserError(f"--column {unknown[0]}=...: not a column of the manifest; {hint}")
-    files = expanded(roots)
+    files = expanded(roots, remarks)
     return joined([read_one(file, options, remarks) for file in files], files)
 
 

@@ -27,7 +27,7 @@ COLUMNS = {
 
 def read(roots: list[str], options: Options, remarks: Remarks) -> pa.Table:
     """Split files -> rows; a file of another layout is refused."""
-    files = expanded(roots)
+    files = expanded(roots, remarks)
     return joined([_read_one(file, options, remarks) for file in files], files)
 
 
