@@ -21,6 +21,7 @@ from cbmir.datasets.one_hot import OneHot, label_lists
 from cbmir.datasets.remarks import Remarks
 from cbmir.errors import UserError
 from cbmir.store import Study
+from tests.image_files import pillow
 
 
 def manifest(source: str, *roots, **options) -> tuple[pa.Table, list[tuple]]:
@@ -405,3 +406,32 @@ def test_run_json_says_what_was_asked_and_what_was_odd(tmp_path):
     assert run["parameters"]["one_hot"] == ["A"]
     assert run["parameters"]["constants"] == {"modality": "XR"}
     assert {r["remark"]: r["count"] for r in run["remarks"]} == {"odd_value": 1, "missing_image": 1}
+
+
+# --- on an object store ------------------------------------------------------------------------------------------------
+
+
+def test_tables_and_images_on_an_object_store_through_the_whole_run(s3, tmp_path, capsys):
+    """Relative paths, a pattern, an image root and a study that all lie behind s3:// addresses, on a real S3 server."""
+    rng = np.random.default_rng(1)
+    for i in range(16):
+        s3.put(f"scans/a b/{i}#1.png", pillow(rng.integers(0, 256, (20, 20), np.uint8), "PNG"))
+    head = "path,split,modality,region,labels\n"
+    rows = [f"a b/{i}#1.png,{('train', 'test')[i % 2]},XR,chest,{'ab'[i % 4 // 2]}\n" for i in range(16)]
+    s3.put("scans/one.csv", (head + "".join(rows[:8])).encode())
+    s3.put("scans/two.csv", (head + "".join(rows[8:])).encode())
+    s3.put("elsewhere/all.csv", (head + "".join(rows)).encode())
+    study = s3.address("studies/one")
+    command = ["run", "csv", s3.address("scans/*.csv"), "--study", study, "--encoder", "pixels32", "--index", "exact"]
+    assert main(command) == 0
+    assert "pixels32: 16 embedded, 0 failed" in capsys.readouterr().out
+    assert Study(study).require("manifest")["rows"] == 16
+    other = str(tmp_path / "other")
+    assert (
+        main(
+            ["manifest", "csv", s3.address("elsewhere/all.csv"), "--image-root", s3.address("scans"), "--study", other]
+        )
+        == 0
+    )
+    assert main(["manifest", "check", "--study", other, "--gallery", "true"]) == 0
+    assert "16 of them looked at now, 0 cannot be used" in capsys.readouterr().out
