@@ -26,7 +26,9 @@ def manifest_and_remarks(source: str, *roots, **options) -> tuple[pa.Table, list
     remarks = Remarks()
     given = Options(**options)
     table, _ = read_source(source, [str(root) for root in roots], given, remarks, salt=lambda: b"0" * 32)
-    said = [(r["remark"], r["file"] and Path(r["file"]).name, r["row"], r["detail"]) for r in remarks.table().to_pylist()]
+    said = [
+        (r["remark"], r["file"] and Path(r["file"]).name, r["row"], r["detail"]) for r in remarks.table().to_pylist()
+    ]
     return table, said
 
 
