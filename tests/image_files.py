@@ -69,9 +69,9 @@ def dicom_bytes(data: Dataset, syntax=ExplicitVRLittleEndian) -> bytes:
     return buffer.getvalue()
 
 
-def jpeg_dicom(data: Dataset, picture: np.ndarray) -> bytes:
+def jpeg_dicom(data: Dataset, picture: np.ndarray, **how) -> bytes:
     """A DICOM whose pixels are one baseline JPEG."""
-    data.PixelData = encapsulate([pillow(picture, "JPEG", quality=95)])
+    data.PixelData = encapsulate([pillow(picture, "JPEG", **({"quality": 95} | how))])
     data["PixelData"].VR = "OB"
     data["PixelData"].is_undefined_length = True
     return dicom_bytes(data, JPEGBaseline8Bit)

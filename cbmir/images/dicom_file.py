@@ -68,12 +68,19 @@ def read_data_set(file: BinaryIO, *, header: list[int] | None = None):
     try:
         dataset, pixels = _read(file, start, header)
     except (EOFError, struct.error):
-        if start == 0:
-            raise NoDicom("the file is of no image format that is known", stage="decode") from None
-        raise ImageError(_CUT, stage="decode") from None
+        raise _cut(start) from None
+    except ImageError as error:
+        raise (error if start else _cut(start)) from None
     if start == 0 and not (pixels and _ROWS in dataset and _COLUMNS in dataset):
-        raise NoDicom("the file is of no image format that is known", stage="decode")
+        raise _cut(start)
     return dataset, pixels
+
+
+def _cut(start: int) -> ImageError:
+    """What to say of bytes that end too soon: without a prefix nothing says that they are DICOM at all."""
+    if start == 0:
+        return NoDicom("the file is of no image format that is known", stage="decode")
+    return ImageError(_CUT, stage="decode")
 
 
 def _read(file: BinaryIO, start: int, header: list[int] | None):

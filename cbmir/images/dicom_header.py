@@ -58,9 +58,9 @@ def _read(file: BinaryIO) -> Header:
             return _header(dataset, pixels=pixels)
         except ImageError:
             raise
-        except OSError as error:
-            raise ImageError(f"{type(error).__name__}: {error.strerror or 'cannot be read'}", stage="read") from None
         except Exception as error:  # its text may quote the header: only its kind is told
+            if isinstance(error, OSError) and error.errno is not None:  # the disk's, not pydicom's
+                raise ImageError(f"{type(error).__name__}: {error.strerror}", stage="read") from None
             raise ImageError(f"the DICOM header cannot be read ({type(error).__name__})", stage="decode") from None
 
 

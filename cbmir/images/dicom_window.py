@@ -112,7 +112,7 @@ def _window(sources: list, reach: np.ndarray) -> Callable[[np.ndarray], np.ndarr
         ):
             return None
         window = _curve(center, width, function)
-        return window if np.ptp(_levels(window(reach))) else None
+        return window if np.ptp(_levels(window(reach)).astype(int)) > 1 else None  # one for rounding
     return None
 
 
