@@ -188,7 +188,7 @@ def _set(token: str) -> str:
         re.compile(f"[{ranges}]")
     except re.error:
         return "[^/]" if sign else "(?!)"
-    return f"[{sign}{ranges}]"
+    return f"[^{ranges}/]" if sign else f"(?!/)[{ranges}]"  # no set holds the slash: a name ends there
 
 
 def _leads_on(directory: str, pattern: str) -> bool:
