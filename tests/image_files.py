@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import warnings
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -69,6 +71,14 @@ def dicom_bytes(data: Dataset, syntax=ExplicitVRLittleEndian) -> bytes:
     return buffer.getvalue()
 
 
+def bare_dicom(data: Dataset, *, little: bool = True) -> bytes:
+    """A data set alone, as ACR-NEMA had it: no preamble, no prefix, no meta information."""
+    del data.file_meta
+    buffer = io.BytesIO()
+    data.save_as(buffer, implicit_vr=little, little_endian=little)
+    return buffer.getvalue()
+
+
 def jpeg_dicom(data: Dataset, picture: np.ndarray, **how) -> bytes:
     """A DICOM whose pixels are one baseline JPEG."""
     data.PixelData = encapsulate([pillow(picture, "JPEG", **({"quality": 95} | how))])
@@ -118,12 +128,46 @@ def pillow(picture: np.ndarray | Image.Image, kind: str, **how) -> bytes:
 def png16(channels: np.ndarray) -> bytes:
     """(H, W, n) uint16 -> a PNG of 16 bits a channel; n = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA. Written by hand: Pillow cannot."""
     height, width, n = channels.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in channels)
-    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([16, {1: 0, 2: 4, 3: 2, 4: 6}[n], 0, 0, 0])
-    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return png_of(
+        channels.astype(">u2").reshape(height, -1).view(np.uint8),
+        width=width,
+        depth=16,
+        kind={1: 0, 2: 4, 3: 2, 4: 6}[n],
+    )
+
+
+def png_of(rows: np.ndarray, *, width: int, depth: int, kind: int) -> bytes:
+    """(H, bytes of a row) uint8 -> a PNG."""
+    height = rows.shape[0]
+    data = b"".join(b"\0" + row.tobytes() for row in rows)
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([depth, kind, 0, 0, 0])
+    return png_chunks((b"IHDR", head), (b"IDAT", zlib.compress(data)), (b"IEND", b""))
+
+
+def png_chunks(*chunks: tuple[bytes, bytes]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         len(d).to_bytes(4, "big") + t + d + zlib.crc32(t + d).to_bytes(4, "big") for t, d in chunks
     )
+
+
+def png_interlaced(values: np.ndarray) -> bytes:
+    """(H, W) uint8 or (H, W, 2) uint16 -> a PNG in Adam7's seven passes (PNG 8.2)."""
+    height, width = values.shape[:2]
+    deep = values.ndim == 3
+    passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+    data = b""
+    for top, left, down, right in passes:
+        part = values[top::down, left::right]
+        if part.size:
+            data += b"".join(b"\0" + (row.astype(">u2") if deep else row).tobytes() for row in part)
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([16 if deep else 8, 4 if deep else 0, 0, 0, 1])
+    return png_chunks((b"IHDR", head), (b"IDAT", zlib.compress(data)), (b"IEND", b""))
+
+
+def png_bits(levels: np.ndarray, depth: int) -> bytes:
+    """(H, W) levels of 1, 2 or 4 bits -> a grey PNG of them."""
+    bits = np.unpackbits(levels.astype(np.uint8)[:, :, None], axis=2)[:, :, 8 - depth :]
+    return png_of(np.packbits(bits.reshape(len(levels), -1), axis=1), width=levels.shape[1], depth=depth, kind=0)
 
 
 def nifti(
@@ -139,6 +183,13 @@ def nifti(
     return gzip.compress(stored, mtime=0) if packed else stored
 
 
+def white_is_zero(tiff: bytes) -> bytes:
+    """A little-endian TIFF whose photometric interpretation (262) was 1 and becomes 0."""
+    before = (262).to_bytes(2, "little") + b"\3\0\1\0\0\0"
+    assert tiff.count(before + b"\1\0") == 1
+    return tiff.replace(before + b"\1\0", before + b"\0\0")
+
+
 def as_volume(grey: np.ndarray) -> np.ndarray:
     """(H, W) as it is to be seen -> (W, H, 1) canonical voxels whose axial slice shows it."""
     return grey[::-1, ::-1].T[:, :, None]
@@ -147,6 +198,17 @@ def as_volume(grey: np.ndarray) -> np.ndarray:
 def npz(**arrays: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def npz_stored(grey: np.ndarray, *, version: tuple[int, int] = (1, 0)) -> bytes:
+    """(H, W) -> a .npz that holds it as it is, under a header of a version."""
+    array, buffer = io.BytesIO(), io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy warns of versions that old programs cannot read
+        np.lib.format.write_array(array, grey[None], version=version)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.npy", array.getvalue())
     return buffer.getvalue()
 
 
@@ -166,11 +228,19 @@ def grey_carriers(grey: np.ndarray) -> dict[str, tuple[str, bytes, str]]:
         "png rgba": ("png", pillow(np.dstack([grey, grey, grey, alpha]), "PNG"), ""),
         "png 16, own range": ("png", png16((deep * 11 + 300)[:, :, None]), ""),
         "png 16, times 257": ("png", png16((deep * 257)[:, :, None]), ""),
+        "png interlaced": ("png", png_interlaced(grey), ""),
+        "png 16, grey and alpha, interlaced": ("png", png_interlaced(np.dstack([deep * 257, deep])), ""),
+        "png 16, grey and alpha, own range": ("png", png16(np.dstack([deep * 3 + 77, np.full_like(deep, 9)])), ""),
         "png 16, grey and alpha": ("png", png16(np.dstack([deep * 257, np.full_like(deep, 9)])), ""),
         "png 16, rgb": ("png", png16(np.dstack([deep * 257] * 3)), ""),
         "png 16, rgba": ("png", png16(np.dstack([deep * 257] * 3 + [np.full_like(deep, 9)])), ""),
         "tiff 8": ("tif", pillow(grey, "TIFF"), ""),
         "tiff lzw": ("tif", pillow(grey, "TIFF", compression="tiff_lzw"), ""),
+        "tiff deflate": ("tif", pillow(grey, "TIFF", compression="tiff_adobe_deflate"), ""),
+        "tiff packbits": ("tif", pillow(grey, "TIFF", compression="packbits"), ""),
+        "tiff 16, times 257": ("tif", pillow(deep * 257, "TIFF"), ""),
+        "tiff 16, lzw": ("tif", pillow(deep * 11 + 300, "TIFF", compression="tiff_lzw"), ""),
+        "tiff 16, white is zero": ("tif", white_is_zero(pillow((255 - deep) * 7 + 5, "TIFF")), ""),
         "tiff 16": ("tif", pillow(deep * 11 + 300, "TIFF"), ""),
         "tiff 32": ("tif", pillow(grey.astype(np.int32) * 9 - 1000, "TIFF"), ""),
         "tiff float": ("tif", pillow(float_tiff, "TIFF"), ""),
@@ -178,6 +248,11 @@ def grey_carriers(grey: np.ndarray) -> dict[str, tuple[str, bytes, str]]:
         "gif": ("gif", pillow(grey, "GIF"), ""),
         "webp": ("webp", pillow(np.dstack([grey] * 3), "WEBP", lossless=True), ""),
         "npz uint8": ("npz", npz(a=grey[None]), "#array=a&row=0"),
+        "npz stored": ("npz", npz_stored(grey), "#array=a&row=0"),
+        "npz under another name": ("bin", npz(a=grey[None]), "#array=a&row=0"),
+        "npz one channel": ("npz", npz(a=grey[None, :, :, None]), "#array=a&row=0"),
+        "npz header 2.0": ("npz", npz_stored(grey, version=(2, 0)), "#array=a&row=0"),
+        "npz header 3.0": ("npz", npz_stored(grey, version=(3, 0)), "#array=a&row=0"),
         "npz uint16": ("npz", npz(a=deep[None] * 3), "#array=a&row=0"),
         "npz float": ("npz", npz(a=grey[None].astype(np.float32) / 255), "#array=a&row=0"),
         "npz volume": ("npz", npz(a=np.stack([np.zeros_like(grey), grey])[None]), "#array=a&row=0&slice=1"),
@@ -187,6 +262,10 @@ def grey_carriers(grey: np.ndarray) -> dict[str, tuple[str, bytes, str]]:
         "dicom 8, implicit": ("dcm", dicom_bytes(dicom(grey), ImplicitVRLittleEndian), ""),
         "dicom 8, without suffix": ("", dicom_bytes(dicom(grey)), ""),
         "dicom 8, deflated": ("dcm", dicom_bytes(dicom(grey), DeflatedExplicitVRLittleEndian), ""),
+        "dicom 8, in 16": ("dcm", dicom_bytes(dicom(deep, bits=8)), ""),
+        "dicom 8, bare": ("", bare_dicom(dicom(grey)), ""),
+        "dicom 8, bare big endian": ("", bare_dicom(dicom(deep.astype(">u2"), bits=8), little=False), ""),
+        "dicom 8, without preamble": ("dcm", dicom_bytes(dicom(grey))[128:], ""),
         "dicom 16, own range": ("dcm", dicom_bytes(dicom(deep * 5 + 100)), ""),
         "dicom 16, window": ("dcm", dicom_bytes(dicom(deep + 1000, **window)), ""),
         "dicom 16, big endian": ("dcm", dicom_bytes(dicom(deep + 1000, **window), ExplicitVRBigEndian), ""),

@@ -2,6 +2,8 @@
 
 import io
 import logging
+import threading
+import warnings
 
 import numpy as np
 import pydicom
@@ -13,6 +15,7 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEG2000Los
 from cbmir.images import dicom as decoder
 from cbmir.images.dicom_header import read_header
 from cbmir.images.errors import ImageError
+from cbmir.images.quiet import quiet
 from cbmir.images.read import read_image
 from tests.image_files import dicom, dicom_bytes, jpeg_dicom, lossless_jpeg_dicom, pillow
 
@@ -330,7 +333,7 @@ def error_texts(data: bytes) -> set[str]:
 def test_the_mark_is_quoted_where_nobody_prevents_it(said):
     data = dicom_bytes(marked(PICTURE, InstanceNumber=7)).replace(b"ISO_IR 100", MARK.encode() + b"      ")
     said()
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match=MARK):
         str(pydicom.dcmread(io.BytesIO(data)))
     assert MARK in said()
 
@@ -370,3 +373,23 @@ def test_no_damage_brings_a_header_into_an_error(kind, said):
     assert len(texts) > 5
     assert not [text for text in texts if MARK in text]
     assert MARK not in said()
+
+
+def test_quiet_lasts_until_the_last_thread_leaves():
+    logger, before = logging.getLogger("pydicom"), list(warnings.filters)
+    entered, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with quiet():
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with quiet():
+        thread.start()
+        assert entered.wait(10)
+    assert logger.disabled  # the other one is still in there
+    assert warnings.filters[0][0] == "ignore"
+    leave.set()
+    thread.join()
+    assert (logger.disabled, logger.propagate, list(warnings.filters)) == (False, True, before)

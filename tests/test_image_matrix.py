@@ -1,6 +1,9 @@
 """One picture, every format: the same (H, W, 3) uint8 whichever carries it."""
 
 import io
+import os
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from tests.image_files import (
     npz,
     pillow,
     png16,
+    png_bits,
     save,
 )
 
@@ -81,6 +85,77 @@ def test_one_bit_is_black_and_white(tmp_path):
     np.testing.assert_array_equal(
         read(tmp_path, "tif", pillow(Image.fromarray(mask), "TIFF", compression="group4")), expected
     )
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_few_bits_spread_over_all_levels(tmp_path, depth):
+    levels = RNG.integers(0, 1 << depth, (9, 13))
+    found = read(tmp_path, "png", png_bits(levels, depth))
+    np.testing.assert_array_equal(found, np.repeat((levels * 255 // ((1 << depth) - 1))[:, :, None], 3, axis=2))
+
+
+def test_formats_that_start_programs_or_are_found_in_any_bytes_are_not_opened(tmp_path):
+    for kind in ("EPS", "TGA"):
+        with pytest.raises(ImageError, match="of no image format that is known"):
+            read(tmp_path, kind.lower(), pillow(COLOR, kind))
+
+
+def test_exif_that_cannot_be_read_turns_nothing(tmp_path):
+    data = pillow(COLOR, "PNG")
+    chunk = b"eXIf" + b"II*\0\xff\xff\xff\xffbroken"
+    chunk = (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    np.testing.assert_array_equal(read(tmp_path, "png", data[:33] + chunk + data[33:]), COLOR)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "message"),
+    [
+        ("a.png", "#frame=1", "frame 1 of a picture; of several frames only the first"),
+        ("a.png", "#slice=3", "a picture has no part 'slice'; its parts: frame"),
+        ("a.dcm", "#slice=3", "a DICOM file has no part 'slice'; its parts: frame"),
+        ("a.dcm", "#frame=x", "frame=x; expected a whole number"),
+        ("a.nii", "#frame=3", "a NIfTI volume has no part 'frame'; its parts: axis, slice, time, window"),
+        ("a.npz", "#array=a&row=0&frame=3", "an array in a .npz has no part 'frame'"),
+    ],
+)
+def test_a_part_that_a_format_does_not_have_is_an_error(tmp_path, name, part, message):
+    data = {
+        "png": pillow(COLOR, "PNG"),
+        "dcm": dicom_bytes(dicom(GREY)),
+        "nii": nifti(as_volume(GREY)),
+        "npz": npz(a=GREY[None]),
+    }
+    (tmp_path / name).write_bytes(data[name[2:]])
+    with pytest.raises(ImageError, match=message) as caught:
+        read_image(f"{tmp_path}/{name}{part}")
+    assert caught.value.stage == "read"
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    for name in (tmp_path / "a.png", "/dev/zero"):
+        with pytest.raises(ImageError, match="no regular file"):
+            read_image(str(name))
+
+
+def test_threads_may_read_parts_of_one_file_and_of_others(tmp_path):
+    stack = RNG.integers(0, 256, (24, 20, 20), np.uint8)
+    (tmp_path / "a.npz").write_bytes(npz(a=stack, b=255 - stack))
+    (tmp_path / "a.nii.gz").write_bytes(
+        nifti(np.stack([as_volume(picture)[:, :, 0] for picture in stack], axis=2), packed=True)
+    )
+    (tmp_path / "a.dcm").write_bytes(dicom_bytes(dicom(stack, NumberOfFrames=24)))
+    (tmp_path / "b.dcm").write_bytes(dicom_bytes(dicom(255 - stack, NumberOfFrames=24)))
+    uris = []
+    for i in range(24):
+        uris += [
+            (f"a.npz#array=a&row={i}", stack[i]), (f"a.npz#array=b&row={i}", 255 - stack[i]), (f"a.nii.gz#slice={i}", stack[i]),
+            (f"a.dcm#frame={i}", stack[i]), (f"b.dcm#frame={i}", 255 - stack[i]),
+        ]  # fmt: skip
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda uri: read_image(f"{tmp_path}/{uri[0]}"), uris))
+    for pixels, (uri, expected) in zip(found, uris, strict=True):
+        np.testing.assert_array_equal(pixels[:, :, 0], expected, err_msg=uri)
 
 
 # --- lossy: as Pillow decodes the same bytes -------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 import zlib
 from functools import cache
 
@@ -12,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cbmir.images.errors import ImageError
 from cbmir.images.limits import MOST_PIXELS, refuse_large
+from cbmir.images.quiet import quiet
 
 # Pillow knows more: some that start programs (EPS), some that are found in any bytes, having no mark of their own (TGA).
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "PPM", "AVIF", "ICO", "PCX", "SGI")
@@ -33,8 +33,7 @@ def decode(data: bytes) -> np.ndarray:
     """
     if not data:
         raise ImageError("the file is empty", stage="decode")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # e.g. palette transparency: not worth a line an image
+    with quiet():  # e.g. palette transparency: not worth a line an image
         image = _opened(data)
         if _is_deep_with_alpha(data):
             high_and_low = np.asarray(_upright(_opened(_as_rgba(data))))
@@ -49,8 +48,7 @@ def decode(data: bytes) -> np.ndarray:
 
 def describe(data: bytes) -> tuple[str, int, int]:
     """(format, channels, bits of a channel as stored) of an image file, from its header."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         image = _opened(data)
         depth = data[24] if image.format == "PNG" else _DEPTHS.get(image.mode, 8)  # Pillow hides 16 bits of a color PNG
         return str(image.format), len(image.getbands()), depth
