@@ -98,6 +98,8 @@ def _embed_options(a: argparse.Namespace):
         batch_size=a.batch_size,
         device=a.device,
         precision=a.precision,
+        compiled=a.compile,
+        reach=_reach(a),
         dtype=a.dtype_stored,
         weights=weights_flag(a.weights, a.encoder),
         random_weights=a.random_weights,
@@ -240,7 +242,37 @@ def _query(a: argparse.Namespace) -> None:
 def _encoders(a: argparse.Namespace) -> None:
     from cbmir.encoders.listing import listing, one
 
-    print(one(a.name) if a.name else listing())
+    print(one(a.name, _reach(a)) if a.name else listing(_reach(a)))
+
+
+def _encoders_fetch(a: argparse.Namespace) -> None:
+    from cbmir.encoders.check import fetch_all
+
+    for line in fetch_all(a.names, _reach(a)):
+        print(line, flush=True)
+
+
+def _encoders_check(a: argparse.Namespace) -> None:
+    from cbmir.encoders.check import CheckOptions, check_all
+
+    options = CheckOptions(
+        image_size=a.image_size,
+        weights=a.weights,
+        random_weights=a.random_weights,
+        batch_size=a.batch_size,
+        device=a.device,
+        precision=a.precision,
+        compiled=a.compile,
+        reach=_reach(a),
+    )
+    for line in check_all(a.names, options):
+        print(line, flush=True)
+
+
+def _reach(a: argparse.Namespace):
+    from cbmir.encoders.fetch import Reach
+
+    return Reach(cache=a.weights_cache, offline=a.offline)
 
 
 def _doctor(a: argparse.Namespace) -> None:
@@ -264,5 +296,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "sql": _sql,
     "query": _query,
     "encoders": _encoders,
+    "encoders fetch": _encoders_fetch,
+    "encoders check": _encoders_check,
     "doctor": _doctor,
 }

@@ -146,19 +146,8 @@ def _embed_again(study: Study, encoder: str) -> str:
     """The command that goes on with an encoder, from what its started.json says."""
     started = study.read_json("embeddings", f"encoder={path_name(encoder)}", "started.json") or {}
     spec = started.get("spec", {})
-    name, weights = encoder, ""
-    if spec and not encoder.startswith((f"{spec['source']}:", "pixels")):  # an alias: say again what it stands for
-        seed = f"~random{spec['random_seed']}" if spec["random_seed"] is not None else ""
-        tag = f"/{spec['pretrained']}" if spec["source"] == "open_clip" and spec["pretrained"] else ""
-        options = "".join(
-            f",{key}={value}"
-            for key, value in spec["options"].items()
-            if key not in ("img_size", "force_image_size", "force_quick_gelu")
-        )
-        base = "pixels32" if spec["source"] == "pixels" else f"{spec['source']}:{spec['model']}{tag}"
-        name = f"{encoder.removesuffix(seed)}={base}{options}@{spec['geometry']['size']}{seed}"
-    if spec.get("weights_file"):
-        weights = f" --weights {spec['weights_file']}"
+    name = spec.get("asked") or encoder
+    weights = f" --weights {spec['weights']}" if spec.get("weights") else ""
     return f"cbmir embed --study {study.address} --encoder {name}{weights}"
 
 

@@ -17,7 +17,7 @@ from cbmir.embedding.account import Account, account, embedded_digest, remove_do
 from cbmir.embedding.addresses import staging, sweep
 from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.plan import Plan, begun_with, is_done, make_plan, prepare, resolve_all
-from cbmir.encoders.spec import EncoderSpec
+from cbmir.encoders.fetch import fetch
 from cbmir.errors import TooManyFailures, UserError
 from cbmir.store import Study, run_record
 
@@ -33,9 +33,10 @@ def embed(study: Study, encoders: list[str], options: EmbedOptions, *, say=print
         raise UserError("no encoder named; expected --encoder NAME; see cbmir encoders")
     manifest = study.require("manifest")
     specs = resolve_all(encoders, options)
-    _require_weights(specs)
+    for spec in specs:  # before Ray starts
+        fetch(spec, options.reach)
     with contextlib.ExitStack() as stack:
-        plans = _with_precision(study, [make_plan(spec) for spec in specs], options, stack)
+        plans = _with_precision(study, [make_plan(spec, options) for spec in specs], options, stack)
         for plan in plans:
             prepare(study, plan, options)
         todo = [plan for plan in plans if not is_done(study, plan, manifest)]
@@ -46,16 +47,6 @@ def embed(study: Study, encoders: list[str], options: EmbedOptions, *, say=print
         say(result.line())
     _refuse_many_failures(accounts, options.max_failures)
     return accounts
-
-
-def _require_weights(specs: list[EncoderSpec]) -> None:
-    """Refuse before Ray starts what cannot be loaded anyway."""
-    asking = [spec for spec in specs if spec.needs_weights and not spec.is_random]
-    if asking:
-        from cbmir.encoders.weights import require_available  # imports torch
-
-        for spec in asking:
-            require_available(spec)
 
 
 def _with_precision(study: Study, plans: list[Plan], options: EmbedOptions, stack: contextlib.ExitStack) -> list[Plan]:
@@ -129,6 +120,7 @@ def _finish(study: Study, plan: Plan, manifest: dict, options: EmbedOptions, *, 
         precision=plan.precision,
         random_weights=plan.spec.random_seed,
         weights_sha256=plan.weights_sha256,
+        weights=plan.weights,
         spec=plan.spec.as_dict(),
         last_attempt={
             "rows": rows,

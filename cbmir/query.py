@@ -96,7 +96,7 @@ def rebuild(vectors: Vectors, device: str = "auto") -> Encoder:
     if model.weights_sha256 != run["weights_sha256"]:
         raise UserError(
             f"the weights of {spec.name} are not those of the study ({model.weights_sha256[:12]}, expected "
-            f"{run['weights_sha256'][:12]}); bring back {spec.weights_file or spec.hub_id}"
+            f"{run['weights_sha256'][:12]}); bring back {spec.origin}"
         )
     return model
 

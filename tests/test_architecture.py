@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "exact": (),
     "phantoms": ("phantoms", "errors"),
     "images": ("images",),
-    "encoders": ("encoders", "images.geometry", "errors"),
+    "encoders": ("encoders", "images.geometry", "errors", "progress"),
     "datasets": ("datasets", "errors", "progress", "schemas", "select", "store", "images"),
     "vectors": ("errors", "store", "schemas"),
     "searchers": ("errors", "exact", "vectors"),
@@ -62,6 +62,7 @@ ENGINE_LIVES_IN = {
     "pydicom": ("images", "phantoms"),
     "matplotlib": ("report",),
     "rich": ("progress",),
+    "transformers": (),  # an oracle of the tests
 }
 
 

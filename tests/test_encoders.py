@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cbmir.encoders import modules
-from cbmir.encoders.build import TorchEncoder, build
-from cbmir.encoders.spec import EncoderSpec, ParsedName, parse_name
-from cbmir.encoders.table import ENCODERS, resolve
-from cbmir.encoders.weights import state_sha256
+from cbmir.encoders.build import build
+from cbmir.encoders.names import ParsedName, parse_name
+from cbmir.encoders.spec import EncoderSpec
+from cbmir.encoders.state import state_sha256
+from cbmir.encoders.table import resolve
+from cbmir.encoders.torch_encoder import TorchEncoder
 from cbmir.errors import UserError
 from cbmir.images.geometry import apply
 
@@ -128,7 +130,7 @@ def test_a_name_that_does_not_parse_says_what_one_looks_like(name):
     ("name", "message"),
     [
         ("pixel32", r"unknown encoder 'pixel32'; nearest: 'pixels32'; see cbmir encoders"),
-        ("zzz", r"unknown encoder 'zzz'; expected one of: pixels32, timm:<model>, open_clip:<model>/<pretrained>"),
+        ("zzz", r"unknown encoder 'zzz'; see cbmir encoders"),
         ("tim:resnet50", r"unknown encoder 'tim:resnet50'"),
         ("timm:mobilenetv2_10", r"timm has no model 'mobilenetv2_10'; nearest: .*'mobilenetv2_100'"),
         ("timm:", r"timm has no model ''; see timm.list_models"),
@@ -152,7 +154,7 @@ def test_weights_are_refused_where_they_have_no_use():
 
 
 def test_a_seed_for_all_leaves_encoders_without_weights_alone():
-    assert resolve("pixels32", random_seed=3) == ENCODERS["pixels32"]
+    assert resolve("pixels32", random_seed=3) == resolve("pixels32")
     assert resolve(TIMM, random_seed=3).name == f"{TIMM}~random3"
     assert resolve(f"{TIMM}~random1", random_seed=3).random_seed == 1
     assert resolve(TIMM, random_seed=3, weights="w.pt").random_seed is None
@@ -164,8 +166,8 @@ def test_a_seed_for_all_leaves_encoders_without_weights_alone():
 def test_the_image_size_changes_the_geometry():
     by_name, by_flag = resolve("timm:test_vit@64~random0"), resolve("timm:test_vit~random0", image_size=64)
     assert by_name == by_flag
+    assert by_name.asked == "timm:test_vit@64~random0"
     assert (by_name.geometry.size, by_name.geometry.resize) == (64, 67)  # crop 0.95: floor(64 / 0.95)
-    assert by_name.options == {"img_size": 64}
     assert by_name.name == "timm:test_vit@64~random0"
     assert resolve("timm:test_vit@64~random0", image_size=80).geometry.size == 64  # the name goes before the flag
     assert resolve("timm:test_vit~random0").geometry.size == 160
@@ -229,19 +231,21 @@ def test_a_spec_with_a_border_comes_back_from_json():
 def test_the_fingerprint_knows_what_decides_the_vectors_and_nothing_else():
     spec = resolve("timm:test_vit@64~random0")
     first = spec.fingerprint("abc", "float32")
-    same = [replace(spec, name="other"), replace(spec, weights_file="/elsewhere/w.pt"), replace(spec, license="MIT")]
+    same = [replace(spec, name="other"), replace(spec, weights="/elsewhere/w.pt"), replace(spec, license="MIT")]
     assert {s.fingerprint("abc", "float32") for s in same} == {first}
     others = [
         replace(spec, geometry=replace(spec.geometry, resize=66)),
         replace(spec, geometry=replace(spec.geometry, interpolation="bilinear")),
         replace(spec, mean=(0.5, 0.5, 0.4)),
         replace(spec, std=(0.5, 0.5, 0.4)),
-        replace(spec, options={}),
+        replace(spec, options={"depth": 3}),
+        replace(spec, unit=True),
+        replace(spec, output="cls"),
         replace(spec, model="test_vit2"),
     ]
     prints = [s.fingerprint("abc", "float32") for s in others]
     prints += [spec.fingerprint("abd", "float32"), spec.fingerprint("abc", "bfloat16")]
-    assert len({first, *prints}) == 9
+    assert len({first, *prints}) == 11
 
 
 # --- pixels32 --------------------------------------------------------------------------------------------------------
@@ -433,8 +437,10 @@ def empty_cache(tmp_path, monkeypatch) -> Path:
 def test_weights_that_cannot_be_had_name_hub_cache_and_flag(name, hub_id, offline, empty_cache, monkeypatch):
     if offline:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    reason = "HF_HUB_OFFLINE is set" if offline else "huggingface.co cannot be reached"
-    with pytest.raises(UserError, match=rf"the weights of {name} cannot be had: '{hub_id}/?' is not in the cache") as e:
+    reason = "the network is not to be used (offline)" if offline else "huggingface.co cannot be reached"
+    with pytest.raises(
+        UserError, match=rf"the weights of {name} cannot be had: 'hf://{hub_id}@main/.*' is not in the cache"
+    ) as e:
         build(resolve(name))
     for part in (str(empty_cache), reason, "--weights FILE", "--random-weights SEED"):
         assert part in str(e.value)
@@ -487,7 +493,7 @@ def test_timm_vectors_are_timms(architecture, tmp_path):
     model.reset_classifier(0)
     transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))
     encoder = build(resolve(f"timm:{architecture}", weights=file))
-    assert encoder.weights_sha256 == state_sha256(model)
+    assert state_sha256(encoder.module.trunk) == state_sha256(model)
     assert_close(vectors(encoder), library_vectors(model, transform))
 
 
@@ -521,7 +527,7 @@ def test_published_preprocessing_is_open_clips(model):
 
 
 def test_activations_of_openais_weights_are_theirs():
-    assert resolve("open_clip:ViT-B-32/openai").options == {"force_quick_gelu": True}
+    assert resolve("open_clip:ViT-B-32/openai").options == {"quick_gelu": True}
     assert resolve("open_clip:ViT-B-32-quickgelu/openai").options == {}
     assert resolve("open_clip:ViT-B-32/laion2b_s34b_b79k").options == {}
 
@@ -553,8 +559,8 @@ def test_bfloat16_is_near_float32_and_another_encoder():
 
 
 def test_an_unknown_precision_is_refused():
-    with pytest.raises(UserError, match="precision 'float16'; expected one of: float32, bfloat16"):
-        build(resolve(f"{TIMM}~random0"), precision="float16")
+    with pytest.raises(UserError, match="precision 'float8'; expected one of: float32, bfloat16, float16"):
+        build(resolve(f"{TIMM}~random0"), precision="float8")
 
 
 def test_an_output_that_is_no_vector_is_refused():

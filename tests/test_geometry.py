@@ -175,5 +175,8 @@ def test_an_image_that_fits_is_not_resampled():
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="geometry mode 'fit'; expected squash, short_side or long_side"):
+    with pytest.raises(
+        ValueError,
+        match="geometry mode 'fit'; expected one of: squash, short_side, long_side, long_side_corner, pad_square",
+    ):
         apply(Geometry(size=8, mode="fit"), drawn(9, 9))

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from cbmir.embedding.decode import as_pixels
 from cbmir.encoders.build import build
+from cbmir.encoders.fetch import Reach
 from cbmir.encoders.spec import EncoderSpec
 from cbmir.images.geometry import Geometry
 
@@ -22,7 +23,9 @@ class EncodeBlocks:
         device: str,
         precisions: list[str],
         threads: int,
-        batch_size: int,
+        batch_size: int | None,
+        compiled: bool,
+        reach: Reach,
         counter,
     ) -> None:
         if any(spec.needs_weights for spec in specs):
@@ -30,9 +33,11 @@ class EncodeBlocks:
 
             torch.set_num_threads(threads)
         self.geometries = geometries
-        self.batch_size = batch_size
         self.counter = counter
-        self.encoders = [build(s, device=device, precision=p) for s, p in zip(specs, precisions, strict=True)]
+        self.encoders = [
+            build(s, device=device, precision=p, batch_size=batch_size, compiled=compiled, reach=reach)
+            for s, p in zip(specs, precisions, strict=True)
+        ]
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """pixels_* -> embedding_0 ... embedding_{e-1}: fixed-size lists of float32, null where there is none."""
@@ -51,12 +56,11 @@ class EncodeBlocks:
         return out
 
     def _encode(self, encoder, pixels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """Rows `wanted` of pixels (n, size, size, channels) -> (len(wanted), dim) float32, batch by batch."""
+        """Rows `wanted` of pixels (n, size, size, channels) -> (len(wanted), dim) float32."""
         if len(wanted) == 0:
             return np.zeros((0, encoder.dim), np.float32)
         chosen = pixels if len(wanted) == len(pixels) else pixels[wanted]
-        starts = range(0, len(chosen), self.batch_size)
-        return np.concatenate([encoder.encode(chosen[s : s + self.batch_size]) for s in starts])
+        return encoder.encode(chosen)
 
 
 def _as_lists(vectors: np.ndarray, rows: np.ndarray, count: int, dim: int) -> pa.FixedSizeListArray:

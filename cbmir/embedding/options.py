@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cbmir.encoders.fetch import Reach
 from cbmir.errors import UserError
 
 
@@ -12,11 +13,15 @@ class EmbedOptions:
     """What a person says about a run; only image size, weights, precision and dtype decide the vectors."""
 
     image_size: int | None = None
-    batch_size: int = 64
+    batch_size: int | None = None  # most images in a forward pass; None: what the device is good at
     device: str = "auto"  # auto, cpu, cuda
-    precision: str = "auto"  # auto: bfloat16 on cuda, float32 on cpu
+    precision: str = "auto"  # auto: bfloat16 where the device computes in it, else float32
+    compiled: bool = False  # torch.compile
+    reach: Reach = field(default_factory=Reach)  # how far the search for weights goes
     dtype: str = "float32"  # of the stored vectors
-    weights: dict[str, str] = field(default_factory=dict)  # encoder name as given -> file; '' for the only one
+    weights: dict[str, str] = field(
+        default_factory=dict
+    )  # encoder name as given -> file or address; '' for the only one
     random_weights: int | None = None
     max_failures: float = 0.01  # share of the manifest
     overwrite: bool = False
@@ -25,7 +30,7 @@ class EmbedOptions:
 
     def refuse_nonsense(self) -> None:
         """UserError for values outside what they can be."""
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise UserError(f"--batch-size {self.batch_size}; expected 1 or more")
         if self.image_size is not None and not 8 <= self.image_size <= 4096:
             raise UserError(f"--image-size {self.image_size}; expected 8 to 4096 pixels")
@@ -33,7 +38,7 @@ class EmbedOptions:
             raise UserError(f"--max-failures {self.max_failures}; expected a share such as 0.01 or 1%")
         expected = {
             "device": ("auto", "cpu", "cuda"),
-            "precision": ("auto", "float32", "bfloat16"),
+            "precision": ("auto", "float32", "bfloat16", "float16"),
             "dtype": ("float32", "float16"),
         }
         for name, values in expected.items():

@@ -21,13 +21,14 @@ from cbmir.progress import Progress
 from cbmir.store import Study
 
 BLOCK_BYTES = 32 << 20  # pixels in one block between decode and encode
+BLOCK_ROWS = {"cpu": 64, "cuda": 256}  # images in one, where no batch size is asked for
 
 
 def stream(study: Study, plans: list[Plan], options: EmbedOptions, *, attempt: str, device: str) -> int:
     """Embed what is missing -> how many rows that was."""
     geometries = list(dict.fromkeys(plan.spec.geometry for plan in plans))
     row_bytes = sum(g.size * g.size * g.channels for g in geometries)
-    block_rows = max(1, min(options.batch_size, BLOCK_BYTES // row_bytes))
+    block_rows = max(1, min(options.batch_size or BLOCK_ROWS[device], BLOCK_BYTES // row_bytes))
     addresses = write_addresses(study, [plan.spec.name for plan in plans], attempt, least_rows=block_rows)
     if addresses.rows == 0:
         return 0
@@ -47,6 +48,8 @@ def stream(study: Study, plans: list[Plan], options: EmbedOptions, *, attempt: s
         "precisions": [plan.precision for plan in plans],
         "threads": shape.threads,
         "batch_size": options.batch_size,
+        "compiled": options.compiled,
+        "reach": options.reach,
         "counter": counter,
     }
     with _block_size(block_rows * row_bytes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from cbmir.embedding.account import account
 from cbmir.embedding.options import EmbedOptions
@@ -24,6 +25,7 @@ class Plan:
     weights_sha256: str
     dim: int
     weight_bytes: int
+    weights: dict[str, Any] | None  # address, revision and SHA-256 of the file they came from
 
     @property
     def directory(self) -> str:
@@ -39,6 +41,7 @@ class Plan:
             "attempt": attempt,
             "fingerprint": self.fingerprint,
             "weights_sha256": self.weights_sha256,
+            "weights": self.weights,
             "dtype": dtype,
             "precision": self.precision,
             "spec": self.spec.as_dict(),
@@ -49,7 +52,7 @@ def resolve_all(encoders: list[str], options: EmbedOptions) -> list[EncoderSpec]
     """Specs of the encoders named, each once; a lone --weights FILE goes to the only encoder that has weights."""
     specs = [resolve(name, image_size=options.image_size) for name in encoders]
     takers = [name for name, spec in zip(encoders, specs, strict=True) if spec.needs_weights and not spec.is_random]
-    files = {name: os.path.abspath(os.path.expanduser(file)) for name, file in options.weights.items()}
+    files = {name: _whole_address(file) for name, file in options.weights.items()}
     if "" in files:
         if len(takers) != 1:
             raise UserError(
@@ -70,12 +73,16 @@ def resolve_all(encoders: list[str], options: EmbedOptions) -> list[EncoderSpec]
     return specs
 
 
-def make_plan(spec: EncoderSpec) -> Plan:
+def _whole_address(file: str) -> str:
+    """A path that means the same in every process; addresses as they are."""
+    return file if "://" in file else os.path.abspath(os.path.expanduser(file))
+
+
+def make_plan(spec: EncoderSpec, options: EmbedOptions) -> Plan:
     """Load the encoder once on this machine: its weights are there, fit, and have a checksum, before Ray is busy."""
-    encoder = build(spec)
-    module = getattr(encoder, "module", None)
-    size = sum(p.numel() * p.element_size() for p in module.parameters()) if module is not None else 0
-    return Plan(spec, "float32", encoder.weights_sha256, encoder.dim, size)
+    encoder = build(spec, reach=options.reach)
+    origin = encoder.weights.as_dict() if encoder.weights else None
+    return Plan(spec, "float32", encoder.weights_sha256, encoder.dim, encoder.weight_bytes, origin)
 
 
 def begun_with(study: Study, plan: Plan) -> str | None:

@@ -2,55 +2,101 @@
 
 from __future__ import annotations
 
-from cbmir.encoders.spec import EncoderSpec
-from cbmir.encoders.table import ENCODERS, FAMILIES, resolve
+from cbmir.encoders.families import FAMILY_HELP
+from cbmir.encoders.fetch import Reach, present
+from cbmir.encoders.spec import OUTPUTS, EncoderSpec
+from cbmir.encoders.spec_file import rows
+from cbmir.encoders.table import resolve
+
+_HEADS = ("encoder", "dim", "px", "weights", "parity", "license", "what it is")
+_LICENSE = 34  # characters of a license in the table; `cbmir encoders NAME` has it whole
 
 
-def listing() -> str:
+def listing(reach: Reach) -> str:
     """Every row of the table, and the families, as aligned lines."""
-    rows = [(name, f"{spec.geometry.size} px", spec.license or "-", spec.summary) for name, spec in ENCODERS.items()]
-    rows += [(name, "", "", summary) for name, summary in FAMILIES.items()]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    table = [_HEADS, *(_row(spec, reach) for spec in rows().values())]
+    table += [(name, "", "", "", "", "", summary) for name, summary in FAMILY_HELP.items()]
+    widths = [max(len(row[i]) for row in table) for i in range(len(_HEADS) - 1)]
     lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + "  " + row[3] for row in rows
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + f"  {row[-1]}" for row in table
     ]
     lines += [
         "",
+        "weights: here, or not here yet (cbmir encoders fetch NAME), gated (the hub asks for a login), or --weights FILE where none can be",
+        "fetched; parity: the independent implementation that its vectors are held to in the tests",
         "a name may go on: ,option=value of the architecture; @size in pixels; ~randomSEED for untrained weights;",
         "and begin with an alias: mobile=timm:mobilenetv2_100,pad_type=same@128",
     ]
     return "\n".join(lines)
 
 
-def one(name: str) -> str:
+def _row(spec: EncoderSpec, reach: Reach) -> tuple[str, ...]:
+    license = spec.license or "not stated"
+    short = license if len(license) <= _LICENSE else f"{license[: _LICENSE - 3]}..."
+    return (
+        spec.name, str(spec.dim or ""), str(spec.geometry.size), _presence(spec, reach), spec.parity or _no_parity(spec),
+        short, spec.summary,
+    )  # fmt: skip
+
+
+def _presence(spec: EncoderSpec, reach: Reach) -> str:
+    if not spec.needs_weights:
+        return "none needed"
+    if present(spec, reach):
+        return "here"
+    if spec.origin is None:
+        return "--weights FILE"
+    return "gated" if spec.gated else "not here yet"
+
+
+def _no_parity(spec: EncoderSpec) -> str:
+    return "not shown" if spec.needs_weights else "Pillow"
+
+
+def one(name: str, reach: Reach) -> str:
     """One encoder in full, as 'field  value' lines."""
     spec = resolve(name)
-    rows = {
+    found = {
         "name": spec.name,
-        "source": spec.source,
-        "model": spec.model,
-        "weights": _weights(spec),
+        "what it is": spec.summary,
+        "model": f"{spec.source}:{spec.model}",
+        "options": ", ".join(f"{key}={value}" for key, value in spec.options.items()),
+        "weights": _weights(spec, reach),
+        "key names": spec.layout if spec.needs_weights else "",
         "license": spec.license or "not stated by the source",
-        "vector": spec.output,
+        "gated": "yes: accept the license on the hub, then set HF_TOKEN" if spec.gated else "",
+        "vector": OUTPUTS[spec.output] + (", brought to length 1" if spec.unit else ""),
+        "dim": str(spec.dim or ""),
         "input": _input(spec),
         "mean, std": f"{spec.mean}, {spec.std}",
-        "options": ", ".join(f"{k}={v}" for k, v in spec.options.items()) or "-",
-        "what it is": spec.summary,
+        "parameters": f"{spec.parameters:,}" if spec.parameters else "",
+        "parity": spec.parity or _no_parity(spec),
+        "papers": ", ".join(spec.papers),
+        "trained on": ", ".join(spec.trained_on),
+        "note": spec.note,
         "cite": spec.citation,
     }
-    return "\n".join(f"{key:<11} {value}" for key, value in rows.items())
+    return "\n".join(f"{key:<11} {value}" for key, value in found.items() if value)
 
 
-def _weights(spec: EncoderSpec) -> str:
+def _weights(spec: EncoderSpec, reach: Reach) -> str:
     if not spec.needs_weights:
         return "none needed"
     if spec.is_random:
         return f"random, seed {spec.random_seed}"
-    return spec.hub_id or "none published: give --weights FILE"
+    if spec.origin is None:
+        return "none to fetch: give --weights FILE"
+    return f"{spec.origin} ({'here' if present(spec, reach) else 'not here yet'})"
 
 
 def _input(spec: EncoderSpec) -> str:
     geometry = spec.geometry
-    how = {"squash": "squashed", "short_side": "short side", "long_side": "long side"}[geometry.mode]
+    how = {
+        "squash": "squashed",
+        "short_side": "short side",
+        "long_side": "long side, padded,",
+        "long_side_corner": "long side, padded right and below,",
+        "pad_square": "padded to a square, brought",
+    }[geometry.mode]
     channels = "grey" if geometry.grey else "RGB"
     return f"{geometry.size}x{geometry.size} {channels}; {how} to {geometry.resize or geometry.size}, {geometry.interpolation}, centre"

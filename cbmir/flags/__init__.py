@@ -51,6 +51,14 @@ COMMANDS = {
         "cbmir query --study study --encoder pixels32 --index exact scan.png -k 10 --html similar.html",
     ),
     "encoders": ("list the encoders, or show one in full", "cbmir encoders timm:mobilenetv2_100"),
+    "encoders fetch": (
+        "download the weights of encoders ahead of a run",
+        "cbmir encoders fetch biomedclip rad-dino",
+    ),
+    "encoders check": (
+        "load encoders, run a test image, and say dim, norm and speed",
+        "cbmir encoders check biomedclip --device cpu",
+    ),
     "doctor": ("check this machine and a study, and say what to do about each finding", "cbmir doctor --study study"),
 }
 
@@ -106,5 +114,7 @@ _ADD = {
     "sql": ask.sql,
     "query": ask.query,
     "encoders": ask.encoders,
+    "encoders fetch": ask.encoders_fetch,
+    "encoders check": ask.encoders_check,
     "doctor": ask.doctor,
 }

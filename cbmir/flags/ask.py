@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
-from cbmir.flags.common import study
+from cbmir.flags.common import model_options, reach, study
 
 
 def sql(command: ArgumentParser) -> None:
@@ -30,6 +30,21 @@ def query(command: ArgumentParser) -> None:
 
 def encoders(command: ArgumentParser) -> None:
     command.add_argument("name", nargs="?", metavar="NAME", help="show this one in full")
+    reach(command)
+
+
+def encoders_fetch(command: ArgumentParser) -> None:
+    command.add_argument("names", nargs="+", metavar="NAME", help="one of cbmir encoders, or a file.toml")
+    reach(command)
+
+
+def encoders_check(command: ArgumentParser) -> None:
+    command.add_argument("names", nargs="+", metavar="NAME", help="one of cbmir encoders, or a file.toml")
+    command.add_argument("--image-size", type=int, metavar="N", help="side of its input in pixels (default: its own)")
+    command.add_argument("--weights", metavar="FILE", help="safetensors or a torch state dict: a file, or an address")
+    command.add_argument("--random-weights", type=int, metavar="SEED", help="untrained weights")
+    model_options(command)
+    reach(command)
 
 
 def doctor(command: ArgumentParser) -> None:

@@ -17,3 +17,33 @@ def overwrite(command: ArgumentParser) -> None:
 
 def encoders_flag(command: ArgumentParser, text: str) -> None:
     command.add_argument("--encoder", action="append", required=True, metavar="NAME", help=text)
+
+
+def model_options(command: ArgumentParser) -> None:
+    """How an encoder is run."""
+    command.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="most images in a forward pass; halved where they do not fit (default: what the device is good at)",
+    )
+    command.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto: GPUs where there are any"
+    )
+    command.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="default auto: bfloat16 where the device computes in it, else float32",
+    )
+    command.add_argument("--compile", action="store_true", help="torch.compile: a minute of start, then faster on GPUs")
+
+
+def reach(command: ArgumentParser) -> None:
+    """Where weights are kept, and whether the network is asked for them."""
+    command.add_argument(
+        "--weights-cache",
+        metavar="DIR",
+        help="keep downloaded weights there (default: Hugging Face's cache and ~/.cache/cbmir)",
+    )
+    command.add_argument("--offline", action="store_true", help="take weights from the cache only")

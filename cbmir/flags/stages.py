@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
-from cbmir.flags.common import encoders_flag, overwrite, study
+from cbmir.flags.common import encoders_flag, model_options, overwrite, reach, study
 from cbmir.flags.kinds import ks, share
 from cbmir.flags.source import source
 
@@ -13,16 +13,7 @@ def embed_options(command: ArgumentParser) -> None:
     command.add_argument(
         "--image-size", type=int, metavar="N", help="side of the encoder's input in pixels (default: its own)"
     )
-    command.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a forward pass (default 64)")
-    command.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto: GPUs where there are any"
-    )
-    command.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16"),
-        default="auto",
-        help="default auto: bfloat16 on GPUs, else float32",
-    )
+    model_options(command)
     command.add_argument(
         "--dtype-stored", choices=("float32", "float16"), default="float32", help="of the stored vectors"
     )
@@ -31,8 +22,9 @@ def embed_options(command: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[NAME=]FILE",
-        help="local weights: safetensors or a torch state dict",
+        help="safetensors or a torch state dict: a file, or an address (hf://, https://, s3://, gs://)",
     )
+    reach(command)
     command.add_argument(
         "--random-weights", type=int, metavar="SEED", help="untrained weights, marked as such in every table"
     )

@@ -19,6 +19,7 @@ FILTERS = {
 }
 
 
+MODES = ("squash", "short_side", "long_side", "long_side_corner", "pad_square")
 MOST_PIXELS = 1 << 26  # of the image between resize and crop; a strip of one pixel's height would ask for gigabytes
 
 
@@ -26,7 +27,9 @@ MOST_PIXELS = 1 << 26  # of the image between resize and crop; a strip of one pi
 class Geometry:
     """How pixels are brought to `size` x `size`. All filters are Pillow's, with antialias.
 
-    mode    'squash': to the square `resize`; 'short_side': short side to `resize`; 'long_side': long side to `resize`.
+    mode    'squash': to the square `resize`; 'short_side': short side to `resize`; 'long_side': long side to `resize`;
+            'long_side_corner': the same, with the image in the upper left corner (Segment Anything);
+            'pad_square': first framed to a square of at least `size`, then to the square `resize` (MedCLIP).
             Then the centre `size` is cut out, or padded with `fill` where the image is smaller.
     resize  defaults to `size`
     grey    one channel of luminance (ITU-R 601-2) instead of RGB, taken before resizing
@@ -57,6 +60,8 @@ def apply(geometry: Geometry, pixels: np.ndarray) -> np.ndarray:
     image = Image.fromarray(pixels)
     if geometry.grey:
         image = image.convert("L")
+    if geometry.mode == "pad_square":
+        image = _framed(image, max(geometry.size, *image.size), geometry)
     new = resized(image.size, geometry)
     if new[0] * new[1] > MOST_PIXELS:
         raise ValueError(f"{image.width} x {image.height} pixels are too thin: they would become {new[0]} x {new[1]}")
@@ -69,13 +74,16 @@ def resized(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
     """(width, height) before resizing -> after it, before the crop."""
     width, height = size
     side = geometry.resize or geometry.size
-    if geometry.mode == "squash":
+    if geometry.mode in ("squash", "pad_square"):
         return side, side
+    if geometry.mode == "long_side_corner":  # Segment Anything rounds half up
+        scale = side / max(width, height)
+        return max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
     if geometry.mode == "long_side":
         scale = max(width, height) / side
         return max(1, round(width / scale)), max(1, round(height / scale))
     if geometry.mode != "short_side":
-        raise ValueError(f"geometry mode {geometry.mode!r}; expected squash, short_side or long_side")
+        raise ValueError(f"geometry mode {geometry.mode!r}; expected one of: {', '.join(MODES)}")
     # torchvision.transforms.Resize truncates the long side
     return (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
 
@@ -83,11 +91,18 @@ def resized(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
 def _centre(image: Image.Image, geometry: Geometry) -> Image.Image:
     size = geometry.size
     if image.width < size or image.height < size:
-        one_level = isinstance(geometry.fill, int) and not geometry.grey
-        fill = (geometry.fill,) * 3 if one_level else geometry.fill  # Pillow takes one number in RGB for red alone
-        canvas = Image.new(image.mode, (max(size, image.width), max(size, image.height)), fill)
-        canvas.paste(image, (max(0, size - image.width) // 2, max(0, size - image.height) // 2))
-        image = canvas
+        image = _framed(image, size, geometry)
     # torchvision.transforms.CenterCrop rounds half to even
     left, top = round((image.width - size) / 2.0), round((image.height - size) / 2.0)
     return image.crop((left, top, left + size, top + size))
+
+
+def _framed(image: Image.Image, size: int, geometry: Geometry) -> Image.Image:
+    """The image in the middle (or the upper left corner) of a canvas that is nowhere smaller than `size`."""
+    one_level = isinstance(geometry.fill, int) and not geometry.grey
+    fill = (geometry.fill,) * 3 if one_level else geometry.fill  # Pillow takes one number in RGB for red alone
+    canvas = Image.new(image.mode, (max(size, image.width), max(size, image.height)), fill)
+    corner = geometry.mode == "long_side_corner"
+    place = (0, 0) if corner else (max(0, size - image.width) // 2, max(0, size - image.height) // 2)
+    canvas.paste(image, place)
+    return canvas

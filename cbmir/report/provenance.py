@@ -8,7 +8,7 @@ from cbmir.report.sources import Sources, bare
 from cbmir.sql_files import names, read
 from cbmir.store import path_name
 
-_SPEC = ("summary", "hub_id", "license", "citation", "geometry")
+_SPEC = ("summary", "checkpoint", "license", "trained_on", "note", "citation", "geometry")
 
 
 def datasets(sources: Sources) -> list[dict[str, Any]]:

@@ -1,0 +1,147 @@
+"""A torch module that runs: precision, memory layout, and batches that fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from cbmir.encoders.fetch import Weights
+from cbmir.encoders.sizes import nearest_valid, refuse_remainder
+from cbmir.encoders.spec import EncoderSpec
+from cbmir.encoders.state import state_sha256
+from cbmir.errors import UserError
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+BATCH = {"cpu": 16, "cuda": 256}  # where none is asked for; measured in BENCHMARKS.md
+
+
+class TorchEncoder:
+    """A torch module that takes normalised (n, channels, size, size) and gives (n, dim)."""
+
+    def __init__(
+        self,
+        spec: EncoderSpec,
+        module: torch.nn.Module,
+        *,
+        weights: Weights | None = None,
+        device: str = "cpu",
+        precision: str = "float32",
+        batch_size: int | None = None,
+        compiled: bool = False,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise UserError(f"precision {precision!r}; expected one of: {', '.join(PRECISIONS)}")
+        refuse_remainder(spec.name, spec.geometry.size, module)
+        self.spec = spec
+        self.weights = weights
+        self.weights_sha256 = state_sha256(module)
+        self.parameters = sum(parameter.numel() for parameter in module.parameters())
+        self.weight_bytes = sum(p.numel() * p.element_size() for p in module.parameters())
+        self.device = torch.device(device)
+        self.precision = precision
+        self.batch_size = batch_size or BATCH.get(self.device.type, BATCH["cpu"])
+        self.is_convolutional = is_convolutional(module)
+        layout = torch.channels_last if self.is_convolutional else torch.contiguous_format
+        self.channels = next(m.in_channels for m in module.modules() if isinstance(m, torch.nn.Conv2d))
+        self.draws = getattr(module, "noise", None)
+        self.module = module.eval().to(self.device, memory_format=layout)
+        self.memory_format = layout
+        shape = (1, len(spec.mean), 1, 1)
+        self.mean = torch.tensor(spec.mean, device=self.device).view(shape)
+        self.std = torch.tensor(spec.std, device=self.device).view(shape)
+        self.dim = self._try_one()
+        self.compiled = compiled
+        if compiled:
+            self.module = torch.compile(self.module)
+
+    def encode(self, pixels: np.ndarray) -> np.ndarray:
+        """pixels: (n, size, size, channels) uint8 -> (n, dim) float32."""
+        vectors = np.empty((len(pixels), self.dim), np.float32)
+        start = 0
+        while start < len(pixels):
+            rows = pixels[start : start + self.batch_size]
+            try:
+                vectors[start : start + len(rows)] = self._batch(rows)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._back_off(len(rows), error)
+                continue
+            start += len(rows)
+        return vectors
+
+    def _batch(self, pixels: np.ndarray) -> np.ndarray:
+        """One forward pass; a short batch is filled up where the model is compiled for one shape."""
+        count = len(pixels)
+        if self.compiled and count < self.batch_size:
+            pixels = np.concatenate([pixels, np.zeros((self.batch_size - count, *pixels.shape[1:]), np.uint8)])
+        return self._forward(pixels)[:count].numpy()
+
+    def _forward(self, pixels: np.ndarray) -> torch.Tensor:
+        """(n, size, size, channels) uint8 -> (n, dim) float32 on the CPU."""
+        kind = PRECISIONS[self.precision]
+        with torch.inference_mode(), torch.autocast(self.device.type, kind, enabled=kind is not None):
+            writable = pixels if pixels.flags.writeable else pixels.copy()  # Ray's shared memory is read-only
+            batch = torch.from_numpy(writable).to(self.device, non_blocking=True)  # (n, size, size, channels) uint8
+            batch = batch.permute(0, 3, 1, 2).float().div_(255)  # (n, channels, size, size)
+            batch = (batch - self.mean) / self.std
+            if batch.shape[1] < self.channels:  # grey images, a network of three channels
+                batch = batch.expand(-1, self.channels, -1, -1)
+            batch = batch.contiguous(memory_format=self.memory_format)
+            noise = (self.draws(pixels).to(self.device),) if self.draws else ()
+            vectors = self.module(batch, *noise).float()  # (n, dim)
+            if self.spec.unit:
+                vectors = torch.nn.functional.normalize(vectors, dim=-1)
+        return vectors.cpu()
+
+    def _back_off(self, rows: int, error: Exception) -> None:
+        """Halve the batch; where one image is too much, say so."""
+        if rows == 1:
+            raise UserError(
+                f"{self.spec.name} runs out of memory on {self.device} with one image of {self.spec.geometry.size} pixels; "
+                "choose a smaller --image-size, --precision bfloat16, or a machine with more memory"
+            ) from error
+        self.batch_size = rows // 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _try_one(self) -> int:
+        """dim, from one black image: an architecture that cannot take this size says so here, not in the run."""
+        size = self.spec.geometry.size
+        try:
+            vectors = self._try(size)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            if is_out_of_memory(error):
+                self._back_off(1, error)
+            valid = nearest_valid(size, self._works)
+            first = f"the nearest larger size that it takes is {valid}" if valid else " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{self.spec.name} cannot take images of {size} pixels: {first}; choose another --image-size"
+            ) from error
+        if vectors.ndim != 2:
+            raise UserError(f"{self.spec.name} gives an array of shape {tuple(vectors.shape)}; expected (1, dim)")
+        if self.spec.dim and vectors.shape[1] != self.spec.dim:
+            raise UserError(f"{self.spec.name} gives {vectors.shape[1]} numbers; expected dim = {self.spec.dim}")
+        return vectors.shape[1]
+
+    def _try(self, size: int) -> torch.Tensor:
+        return self._forward(np.zeros((1, size, size, self.spec.geometry.channels), np.uint8))
+
+    def _works(self, size: int) -> bool:
+        try:
+            return bool(torch.isfinite(self._try(size)).all())
+        except (RuntimeError, AssertionError, ValueError):
+            return False
+
+
+def is_convolutional(module: torch.nn.Module) -> bool:
+    """Whether most of the work is convolution, for which channels-last memory is faster; patches alone are not."""
+    return sum(isinstance(part, torch.nn.Conv2d) for part in module.modules()) > 8
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a smaller batch may help: torch tells of the GPU by class, of the CPU in words."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    words = ("can't allocate memory", "not enough memory", "out of memory", "could not create a memory object")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
