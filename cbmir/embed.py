@@ -17,6 +17,7 @@ from cbmir.embedding.account import Account, account, embedded_digest, remove_do
 from cbmir.embedding.addresses import staging, sweep
 from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.plan import Plan, begun_with, is_done, make_plan, prepare, resolve_all
+from cbmir.encoders.build import best_precision
 from cbmir.encoders.fetch import fetch
 from cbmir.errors import TooManyFailures, UserError
 from cbmir.store import Study, run_record
@@ -61,7 +62,7 @@ def _with_precision(study: Study, plans: list[Plan], options: EmbedOptions, stac
             precision = "float32"
         elif precision == "auto":
             begun = None if options.overwrite else begun_with(study, plan)
-            precision = begun or ("bfloat16" if _device(options, stack) == "cuda" else "float32")
+            precision = begun or best_precision(_device(options, stack))
         chosen.append(replace(plan, precision=precision))
     return chosen
 

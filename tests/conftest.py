@@ -32,6 +32,9 @@ class Bucket:
             stream.write(data)
 
 
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """host:port of a real S3 server on loopback."""
@@ -56,10 +59,15 @@ def s3(s3_server: str) -> Bucket:
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder `shared` beside the checkout: public sample images and small weights, not part of the project."""
-    folder = Path(__file__).resolve().parents[2] / "shared"
-    if not folder.is_dir():
-        pytest.skip(f"no folder {folder}: this test reads the public samples there")
-    return folder
+    if not SHARED.is_dir():
+        pytest.skip(f"no folder {SHARED}: this test reads the public samples there")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def shared_or_none() -> Path | None:
+    """The same folder, for tests that have drawn images in its place."""
+    return SHARED if SHARED.is_dir() else None
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,16 @@ def build(
     )
 
 
+def best_precision(device: str) -> str:
+    """bfloat16 where the device computes in it, else float32; a GPU is asked where it is, which may not be here."""
+    if device == "cuda":
+        return "bfloat16"
+    import torch
+
+    able = torch.cpu.get_capabilities()
+    return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
+
+
 class ThumbnailEncoder:
     """Pixels as they are, in 0..1: (n, size, size, 1) -> (n, size * size)."""
 

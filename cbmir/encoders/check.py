@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cbmir.encoders.build import Encoder, build
+from cbmir.encoders.build import Encoder, best_precision, build
 from cbmir.encoders.fetch import Reach, fetch
 from cbmir.encoders.table import resolve
 from cbmir.errors import UserError
@@ -106,19 +106,6 @@ def picture() -> np.ndarray:
     y, x = np.mgrid[0:512, 0:640].astype(np.float64)
     rings = 100 + 80 * np.sin(np.hypot(y - 256, x - 320) / 9) + x / 16
     return np.repeat(np.clip(rings, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
-
-
-def best_precision(device: str) -> str:
-    """bfloat16 where the device computes in it, else float32."""
-    import torch
-
-    if device == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return (
-        "bfloat16"
-        if torch.cpu.get_capabilities().get("avx512_bf16") or torch.cpu.get_capabilities().get("amx_bf16")
-        else "float32"
-    )
 
 
 def _device(asked: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from cbmir.encoders.layouts import Layout, rename
-from cbmir.encoders.positions import resample, resample_relative
+from cbmir.encoders.positions import is_square, resample, resample_relative
 from cbmir.encoders.state import State, misfit
 
 _TABLES = ("pos_embed", "positional_embedding")
@@ -36,7 +36,7 @@ def _placed(name: str, tensor: torch.Tensor, shape: torch.Size, *, extra: int, l
         return resample(table, shape, extra=extra, antialias=layout.antialias)
     if name.endswith(("rel_pos_h", "rel_pos_w")):
         return resample_relative(tensor, shape)
-    if name.endswith("relative_position_bias_table") and tensor.shape[1] == shape[1]:
+    if name.endswith("relative_position_bias_table") and is_square(tensor, shape):
         from timm.layers import resize_rel_pos_bias_table
 
         window = module.get_submodule(name.rpartition(".")[0]).window_size

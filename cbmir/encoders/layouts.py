@@ -49,6 +49,8 @@ def rename(layout: Layout, state: State) -> tuple[State, dict[str, str]]:
         name = next((match.expand(new) for rule, new in rules if (match := rule.fullmatch(key))), key)
         for whole, piece in _parts(layout, name, tensor).items():
             new, _, part = whole.partition("#")
+            if any(re.fullmatch(pattern, new) for pattern in layout.unused):
+                continue
             piece = piece.T.contiguous() if new in layout.transposed else piece
             origin.setdefault(new, key)
             if part:
@@ -228,6 +230,8 @@ LAYOUTS: dict[str, Layout] = {
             (rf"classifier\.1\.{_WB}", r"fc.\1"),
         ),
     ),
+    # torchvision's VGG, of which only the convolutions are needed
+    "tv_vgg": Layout(unused=(r"classifier\..*", r"pre_logits\..*", r"head\..*")),
     # torchvision's EfficientNetV2: stages without expansion, with fused expansion, and with depthwise convolution
     "tv_efficientnetv2": Layout(
         rules=(

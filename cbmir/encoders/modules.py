@@ -47,6 +47,10 @@ def _timm(spec: EncoderSpec, state: State | None) -> torch.nn.Module:
         return TimmEncoder(_timm_own(spec, state, build, classes), spec.output)
     with _seeded(spec.random_seed or 0):
         trunk = build(architecture, pretrained=False, num_classes=classes)
+        if spec.output == "map_mean" and hasattr(trunk, "pre_logits"):
+            trunk.pre_logits = (
+                torch.nn.Identity()
+            )  # VGG's two wide layers behind the map: 120 M numbers that nobody looks at
         projection = None
         if spec.output == "projected":
             projection = torch.nn.Linear(trunk.num_features, spec.dim, bias=False)

@@ -56,6 +56,12 @@ TAKES: dict[str, Callable[[torch.nn.Module, torch.Tensor], torch.Tensor]] = {
 }
 
 
+def content_noise(pixels: np.ndarray, patches: int) -> torch.Tensor:
+    """pixels: (n, size, size, 3) uint8 -> (n, patches) float32, uniform in 0..1, drawn from each image's own bytes."""
+    seeds = [zlib.crc32(np.ascontiguousarray(image)) for image in pixels]
+    return torch.from_numpy(np.stack([np.random.default_rng(seed).random(patches, np.float32) for seed in seeds]))
+
+
 class MaskedEncoder(torch.nn.Module):
     """A masked autoencoder's encoder as in training: the class token of a random quarter of the patches.
 
@@ -71,13 +77,7 @@ class MaskedEncoder(torch.nn.Module):
         self.trunk = trunk
 
     def noise(self, pixels: np.ndarray) -> torch.Tensor:
-        """pixels: (n, size, size, 3) uint8 -> (n, patches) float32, uniform in 0..1."""
-        patches = self.trunk.patch_embed.num_patches
-        draws = [
-            np.random.default_rng(zlib.crc32(image)).random(patches, np.float32)
-            for image in map(np.ascontiguousarray, pixels)
-        ]
-        return torch.from_numpy(np.stack(draws))
+        return content_noise(pixels, self.trunk.patch_embed.num_patches)
 
     def forward(self, images: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """images: (n, 3, size, size); noise: (n, patches): the quarter with the least noise is seen."""

@@ -36,6 +36,11 @@ def resample_relative(table: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     return interpolate(table.T[None], size=shape[0], mode="linear")[0].T.contiguous()
 
 
+def is_square(table: torch.Tensor, shape: torch.Size) -> bool:
+    """Whether a table (places, dim) lists a square of places, and has the width of `shape`."""
+    return table.ndim == 2 and table.shape[1] == shape[1] and _side(table.shape[0]) is not None
+
+
 def _grid(table: torch.Tensor, size, antialias: bool) -> torch.Tensor:
     """(1, h, w, dim) -> (1, h', w', dim)."""
     moved = interpolate(

@@ -9,6 +9,7 @@ import torch
 from cbmir.errors import UserError
 
 _FURTHEST = 64  # pixels up to which a larger size is tried for a convolutional network
+_LARGEST = 160  # from there on images are not refused because they are too small
 
 
 def grain(module: torch.nn.Module) -> int | None:
@@ -17,8 +18,9 @@ def grain(module: torch.nn.Module) -> int | None:
     Architectures that cut an image into patches drop the rest in silence where it does not divide: such sizes are refused.
     """
     for part in module.modules():
-        patch = getattr(part, "patch_embed", None)
-        if patch is not None and hasattr(patch, "patch_size"):
+        found = (getattr(part, name, None) for name in ("patch_embed", "stem"))  # timm's MLP-Mixers have the latter
+        patch = next((patch for patch in found if hasattr(patch, "patch_size")), None)
+        if patch is not None:
             stages = getattr(part, "feature_info", None)
             return max(_side(patch.patch_size), stages[-1]["reduction"] if stages else 1)
         if hasattr(part, "patch_size") and hasattr(part, "conv1"):  # open_clip's VisionTransformer
@@ -39,7 +41,8 @@ def refuse_remainder(name: str, size: int, module: torch.nn.Module) -> None:
 
 def nearest_valid(size: int, works: Callable[[int], bool]) -> int | None:
     """The smallest size above `size` that works, None if none does within reach."""
-    return next((larger for larger in range(size + 1, size + _FURTHEST + 1) if works(larger)), None)
+    largest = min(size + _FURTHEST, _LARGEST)
+    return next((larger for larger in range(size + 1, largest + 1) if works(larger)), None)
 
 
 def _side(patch: int | tuple[int, ...]) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import tomllib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,15 +14,31 @@ from typing import Any
 from cbmir.encoders.layouts import LAYOUTS
 from cbmir.encoders.spec import OUTPUTS, EncoderSpec
 from cbmir.errors import UserError, nearest
-from cbmir.images.geometry import FILTERS, MODES, Geometry
+from cbmir.images.geometry import CENTRES, FILTERS, MODES, Geometry
 
-SOURCES = ("pixels", "timm", "open_clip", "torchvision", "conch")
+# source -> the outputs that its modules can give (cbmir/encoders/modules.py)
+SOURCES = {
+    "pixels": ("thumbnail",),
+    "timm": tuple(output for output in OUTPUTS if output != "thumbnail"),
+    "open_clip": ("projected",),
+    "torchvision": ("pooled", "logits"),
+    "conch": ("pooled",),
+}
+_ONLY = {"pixels": "thumbnail", "conch": "conch_ViT-B-16"}  # sources of one architecture
 NORMS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
-_GEOMETRY = {"size": int, "resize": int, "mode": str, "interpolation": str, "grey": bool, "fill": (int, list)}
+_GEOMETRY = {
+    "size": int,
+    "resize": int,
+    "mode": str,
+    "interpolation": str,
+    "centre": str,
+    "grey": bool,
+    "fill": (int, list),
+}
 _TEXTS = ("summary", "note", "license", "citation", "checkpoint", "sha256", "layout", "output", "weights", "parity")
 _KINDS: dict[str, Any] = {
     **dict.fromkeys(_TEXTS, str),
@@ -35,15 +54,18 @@ def rows() -> dict[str, EncoderSpec]:
     found: dict[str, EncoderSpec] = {}
     for file in sorted((Path(__file__).parent / "rows").glob("*.toml")):
         for name, values in tomllib.loads(file.read_text(encoding="utf-8")).items():
-            found[name] = from_values(name, values, f"{file.name} [{name}]")
+            found[name] = from_values(name, values, f"{file.name} [{name}]", {})
     return found
 
 
 def read_spec(path: str) -> EncoderSpec:
     """One encoder from a TOML file. Its name is the field `name`, else the file's; `weights` count from the file's directory.
 
-    What the file leaves open of geometry, mean and std is what the library's own model has.
+    What the file leaves open of geometry, mean and std is what the library's own model has. So is the checkpoint, where
+    the file names neither weights nor a layout: a layout says whose key names the weights have.
     """
+    from cbmir.encoders.families import FAMILIES
+
     try:
         values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -54,31 +76,32 @@ def read_spec(path: str) -> EncoderSpec:
     if isinstance(values.get("weights"), str) and "://" not in values["weights"]:
         directory = os.path.dirname(os.path.abspath(path))
         values["weights"] = os.path.normpath(os.path.join(directory, os.path.expanduser(values["weights"])))
-    name = values.pop("name", None) or Path(path).stem
-    return from_values(name, values, path)
+    return from_values(values.get("name", Path(path).stem), values, path, FAMILIES)
 
 
-def from_values(name: str, values: dict[str, Any], where: str) -> EncoderSpec:
-    """A table of TOML -> the spec; UserError that names the field."""
+Family = Callable[[str, int | None], EncoderSpec]
+
+
+def from_values(name: str, values: dict[str, Any], where: str, families: dict[str, Family]) -> EncoderSpec:
+    """A table of TOML -> the spec; UserError that names the field. What it leaves open, the model's family fills in."""
     _refuse_unknown(values, where)
-    source, colon, model = values.get("model", "").partition(":")
-    if not colon or source not in SOURCES:
-        raise UserError(
-            f"{where}: model = {values.get('model', '')!r}; expected SOURCE:MODEL with a source of: {', '.join(SOURCES)}"
-        )
-    base = _of_library(source, model, values)
+    if not re.fullmatch(r"[\w.-]+", name):  # it stands in encoders' names, where '@', '~', ',' and '=' have a meaning
+        raise UserError(f"{where}: name = {name!r}; expected name = one word of letters, digits, '.', '_' and '-'")
+    source, model = _model(values, where)
+    base = _of_library(families, source, model, where)
+    model = base.model if base else model
     taken = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in values.items()
-        if key not in ("model", "mean", "std", *_GEOMETRY)
+        if key not in ("name", "model", "mean", "std", *_GEOMETRY)
     }
     taken |= {"name": name, "source": source, "model": model, "geometry": _geometry(values, base, where)}
     taken |= {key: _channels(key, values, base, where) for key in ("mean", "std")}
-    taken.setdefault("output", base.output if base else "")
-    if base is not None:  # a model of a library, told of in part
-        taken = {"summary": base.summary, "citation": base.citation, "checkpoint": base.checkpoint} | taken
-        if not values.keys() & {"checkpoint", "weights"}:
-            taken.setdefault("license", base.license)
+    taken.setdefault("output", base.output if base else SOURCES[source][0])
+    if base is not None:
+        taken = {"summary": base.summary, "citation": base.citation} | taken
+        if not values.keys() & {"checkpoint", "weights", "layout"}:
+            taken = {"checkpoint": base.checkpoint, "license": base.license} | taken
         taken["options"] = base.options | taken.get("options", {})
         taken.setdefault("layout", base.layout)
     spec = EncoderSpec(**taken)
@@ -98,20 +121,33 @@ def _refuse_unknown(values: dict[str, Any], where: str) -> None:
             raise UserError(f"{where}: {key} = {value!r}; expected {' or '.join(kind.__name__ for kind in kinds)}")
 
 
-def _of_library(source: str, model: str, values: dict[str, Any]) -> EncoderSpec | None:
-    """What the library says of its model, where the file leaves something open."""
-    if {"size", "mode", "interpolation", "mean", "std", "output"} <= values.keys():
-        return None
-    from cbmir.encoders.families import FAMILIES
+def _model(values: dict[str, Any], where: str) -> tuple[str, str]:
+    """'timm:vit_base_patch16_224' -> ('timm', 'vit_base_patch16_224')."""
+    source, _, model = values.get("model", "").partition(":")
+    if source not in SOURCES or not model:
+        raise UserError(
+            f"{where}: model = {values.get('model', '')!r}; expected SOURCE:MODEL with a source of: {', '.join(SOURCES)}"
+        )
+    if model != _ONLY.get(source, model):
+        raise UserError(f"{where}: model = '{source}:{model}'; expected '{source}:{_ONLY[source]}'")
+    return source, model
 
-    return FAMILIES[source](model, None) if source in FAMILIES else None
+
+def _of_library(families: dict[str, Family], source: str, model: str, where: str) -> EncoderSpec | None:
+    """What the library says of its model."""
+    try:
+        return families[source](model, None) if source in families else None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _geometry(values: dict[str, Any], base: EncoderSpec | None, where: str) -> Geometry:
     known = base.geometry.as_dict() if base else {}
     given = {key: values[key] for key in _GEOMETRY if key in values}
-    if isinstance(given.get("fill"), list):
-        given["fill"] = tuple(given["fill"])
+    if "fill" in given:
+        given["fill"] = _fill(given, where)
+    elif given.get("grey") and isinstance(known.get("fill"), tuple):
+        known["fill"] = known["fill"][0]  # the library's border, for one channel
     if "size" in given and "resize" not in given:
         known.pop("resize", None)
     merged = known | given
@@ -120,11 +156,23 @@ def _geometry(values: dict[str, Any], base: EncoderSpec | None, where: str) -> G
     geometry = Geometry(**merged)
     if geometry.mode not in MODES:
         raise UserError(f"{where}: mode = {geometry.mode!r}; expected one of: {', '.join(MODES)}")
+    if geometry.centre not in CENTRES:
+        raise UserError(f"{where}: centre = {geometry.centre!r}; expected one of: {', '.join(CENTRES)}")
     if geometry.interpolation not in FILTERS:
         raise UserError(f"{where}: interpolation = {geometry.interpolation!r}; expected one of: {', '.join(FILTERS)}")
     if geometry.size < 1 or (geometry.resize is not None and geometry.resize < 1):
         raise UserError(f"{where}: size = {geometry.size}, resize = {geometry.resize}; expected 1 or more pixels")
     return geometry
+
+
+def _fill(values: dict[str, Any], where: str) -> tuple[int, int, int] | int:
+    fill = values["fill"]
+    levels = fill if isinstance(fill, list) else [fill]
+    are_levels = all(type(x) is int and 0 <= x <= 255 for x in levels)
+    if not are_levels or (isinstance(fill, list) and (len(fill) != 3 or values.get("grey"))):
+        expected = "a level of 0..255" if values.get("grey") else "a level of 0..255, or three of them"
+        raise UserError(f"{where}: fill = {fill!r}; expected {expected}")
+    return tuple(fill) if isinstance(fill, list) else fill
 
 
 def _channels(key: str, values: dict[str, Any], base: EncoderSpec | None, where: str) -> tuple[float, ...]:
@@ -137,7 +185,7 @@ def _channels(key: str, values: dict[str, Any], base: EncoderSpec | None, where:
         found = NORMS[value][0 if key == "mean" else 1]
         return found[:1] if grey else found
     count = 1 if grey else 3
-    numbers = isinstance(value, list) and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in value)
+    numbers = isinstance(value, list) and all(type(x) in (int, float) and math.isfinite(x) for x in value)
     if not numbers or len(value) != count or (key == "std" and min(value) <= 0):
         raise UserError(
             f"{where}: {key} = {value!r}; expected {count} number{'s' if count > 1 else ''}"
@@ -147,12 +195,15 @@ def _channels(key: str, values: dict[str, Any], base: EncoderSpec | None, where:
 
 
 def _refuse_nonsense(spec: EncoderSpec, where: str) -> None:
-    if spec.output not in OUTPUTS or (spec.output == "thumbnail") != (spec.source == "pixels"):
-        raise UserError(
-            f"{where}: output = {spec.output!r}; expected one of: {', '.join(o for o in OUTPUTS if o != 'thumbnail')}"
-        )
+    if spec.output not in SOURCES[spec.source]:
+        raise UserError(f"{where}: output = {spec.output!r}; expected one of: {', '.join(SOURCES[spec.source])}")
     if spec.layout not in LAYOUTS:
         near = nearest(spec.layout, list(LAYOUTS)) or f"expected one of: {', '.join(LAYOUTS)}"
         raise UserError(f"{where}: unknown layout '{spec.layout}'; {near}")
+    if spec.dim is not None and spec.dim < 1:
+        raise UserError(f"{where}: dim = {spec.dim}; expected 1 or more")
+    for key in ("papers", "trained_on"):
+        if not all(isinstance(text, str) for text in getattr(spec, key)):
+            raise UserError(f"{where}: {key} = {list(getattr(spec, key))!r}; expected a list of texts")
     if spec.output == "projected" and spec.source == "timm" and not spec.dim:
         raise UserError(f"{where}: no dim; expected dim = N, the length of the projected vector")

@@ -12,7 +12,7 @@ from cbmir.encoders.state import state_sha256
 from cbmir.errors import UserError
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-BATCH = {"cpu": 16, "cuda": 256}  # where none is asked for; measured in BENCHMARKS.md
+BATCH = {"cpu": 16, "cuda": 256}  # images of 224 pixels, where no number is asked for; fewer where they are larger
 
 
 class TorchEncoder:
@@ -31,6 +31,10 @@ class TorchEncoder:
     ) -> None:
         if precision not in PRECISIONS:
             raise UserError(f"precision {precision!r}; expected one of: {', '.join(PRECISIONS)}")
+        if precision == "float16" and torch.device(device).type == "cpu":
+            raise UserError(
+                "--precision float16 is for GPUs: processors compute it ten times slower than float32; expected float32 or bfloat16"
+            )
         refuse_remainder(spec.name, spec.geometry.size, module)
         self.spec = spec
         self.weights = weights
@@ -39,7 +43,7 @@ class TorchEncoder:
         self.weight_bytes = sum(p.numel() * p.element_size() for p in module.parameters())
         self.device = torch.device(device)
         self.precision = precision
-        self.batch_size = batch_size or BATCH.get(self.device.type, BATCH["cpu"])
+        self.batch_size = batch_size or usual_batch(self.device.type, spec.geometry.size)
         self.is_convolutional = is_convolutional(module)
         layout = torch.channels_last if self.is_convolutional else torch.contiguous_format
         self.channels = next(m.in_channels for m in module.modules() if isinstance(m, torch.nn.Conv2d))
@@ -49,6 +53,9 @@ class TorchEncoder:
         shape = (1, len(spec.mean), 1, 1)
         self.mean = torch.tensor(spec.mean, device=self.device).view(shape)
         self.std = torch.tensor(spec.std, device=self.device).view(shape)
+        self.border = None
+        if spec.geometry.mode == "long_side_corner" and isinstance(spec.geometry.fill, tuple):
+            self.border = torch.tensor(spec.geometry.fill, device=self.device).view(shape).float().div(255)
         self.dim = self._try_one()
         self.compiled = compiled
         if compiled:
@@ -84,7 +91,7 @@ class TorchEncoder:
             writable = pixels if pixels.flags.writeable else pixels.copy()  # Ray's shared memory is read-only
             batch = torch.from_numpy(writable).to(self.device, non_blocking=True)  # (n, size, size, channels) uint8
             batch = batch.permute(0, 3, 1, 2).float().div_(255)  # (n, channels, size, size)
-            batch = (batch - self.mean) / self.std
+            batch = self._without_border(batch, (batch - self.mean) / self.std)
             if batch.shape[1] < self.channels:  # grey images, a network of three channels
                 batch = batch.expand(-1, self.channels, -1, -1)
             batch = batch.contiguous(memory_format=self.memory_format)
@@ -93,6 +100,12 @@ class TorchEncoder:
             if self.spec.unit:
                 vectors = torch.nn.functional.normalize(vectors, dim=-1)
         return vectors.cpu()
+
+    def _without_border(self, levels: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+        """Segment Anything pads with zeros after normalising; bytes can hold that colour only to half a level."""
+        if self.border is None:
+            return batch
+        return batch.masked_fill((levels == self.border).all(1, keepdim=True), 0.0)
 
     def _back_off(self, rows: int, error: Exception) -> None:
         """Halve the batch; where one image is too much, say so."""
@@ -132,6 +145,12 @@ class TorchEncoder:
             return bool(torch.isfinite(self._try(size)).all())
         except (RuntimeError, AssertionError, ValueError):
             return False
+
+
+def usual_batch(device: str, size: int) -> int:
+    """As many pixels in a batch whatever the image's size is, and at most the batch of 224 pixels."""
+    most = BATCH.get(device, BATCH["cpu"])
+    return max(1, min(most, most * 224 * 224 // (size * size)))
 
 
 def is_convolutional(module: torch.nn.Module) -> bool:

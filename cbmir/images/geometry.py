@@ -20,6 +20,7 @@ FILTERS = {
 
 
 MODES = ("squash", "short_side", "long_side", "long_side_corner", "pad_square")
+CENTRES = ("even", "down")
 MOST_PIXELS = 1 << 26  # of the image between resize and crop; a strip of one pixel's height would ask for gigabytes
 
 
@@ -32,6 +33,7 @@ class Geometry:
             'pad_square': first framed to a square of at least `size`, then to the square `resize` (MedCLIP).
             Then the centre `size` is cut out, or padded with `fill` where the image is smaller.
     resize  defaults to `size`
+    centre  how the crop's corner is rounded: 'even' (torchvision: half to even) or 'down' (transformers)
     grey    one channel of luminance (ITU-R 601-2) instead of RGB, taken before resizing
     fill    grey level or RGB of the border
     """
@@ -40,6 +42,7 @@ class Geometry:
     mode: str = "short_side"
     resize: int | None = None
     interpolation: str = "bicubic"
+    centre: str = "even"
     grey: bool = False
     fill: tuple[int, int, int] | int = 0
 
@@ -92,9 +95,12 @@ def _centre(image: Image.Image, geometry: Geometry) -> Image.Image:
     size = geometry.size
     if image.width < size or image.height < size:
         image = _framed(image, size, geometry)
-    # torchvision.transforms.CenterCrop rounds half to even
-    left, top = round((image.width - size) / 2.0), round((image.height - size) / 2.0)
+    left, top = (_half(side - size, geometry.centre) for side in image.size)
     return image.crop((left, top, left + size, top + size))
+
+
+def _half(pixels: int, centre: str) -> int:
+    return pixels // 2 if centre == "down" else round(pixels / 2.0)
 
 
 def _framed(image: Image.Image, size: int, geometry: Geometry) -> Image.Image:
