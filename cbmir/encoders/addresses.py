@@ -3,7 +3,7 @@
 hf://owner/name@revision/file        '|' between files: the first that is there
 https://host/path[!member]           '!': a file inside a zip archive
 s3://bucket/path  gs://bucket/path
-path, or file:///path
+path, or file:///path                percent-encoded
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from cbmir.errors import UserError
 
@@ -60,17 +61,24 @@ def parse(text: str) -> Address:
     if not colon:
         return LocalFile(os.path.abspath(os.path.expanduser(text)))
     if scheme == "file":
-        return LocalFile(rest)
+        if not rest.removeprefix("localhost").startswith("/"):
+            raise UserError(f"weights {text!r}; expected file:///PATH; check --weights or the spec's checkpoint")
+        return LocalFile(unquote(rest.removeprefix("localhost")))
     if scheme == "hf":
         match = _HUB.match(text)
-        if not match:
-            raise UserError(f"weights {text!r}; expected hf://OWNER/NAME@REVISION/FILE")
-        return HubFile(match["repository"], match["revision"] or "main", tuple(match["files"].split("|")))
+        files = tuple(match["files"].split("|")) if match else ()
+        if not match or "" in files:
+            raise UserError(
+                f"weights {text!r}; expected hf://OWNER/NAME@REVISION/FILE, with '|' between files; "
+                "check --weights or the spec's checkpoint"
+            )
+        return HubFile(match["repository"], match["revision"] or "main", files)
     if scheme in ("https", "http"):
         url, _, member = text.partition("!")
         return WebFile(url, member or None)
     if scheme in ("s3", "gs", "gcs", "abfs", "hdfs"):
         return StoredFile(text)
     raise UserError(
-        f"weights {text!r}; expected a file, or an address that begins with hf://, https://, s3:// or gs://"
+        f"weights {text!r}; expected a file, or an address that begins with hf://, https://, s3:// or gs://; "
+        "check --weights or the spec's checkpoint"
     )

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
+import lzma
 import os
 import shutil
 import socket
 import tempfile
 import urllib.error
 import urllib.request
+import uuid
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +33,10 @@ from cbmir.progress import Progress
 
 SUPPLY = "supply them with --weights FILE (safetensors or a torch state dict)"
 _CHUNK = 1 << 20
+# what a connection, an archive, an object store or a disk raises
+_FAILURES = (
+    OSError, http.client.HTTPException, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,10 @@ class Reach:
 
     cache: str | None = None
     offline: bool = False
+
+    def __post_init__(self) -> None:
+        if self.cache:  # a worker has another working directory
+            object.__setattr__(self, "cache", os.path.abspath(os.path.expanduser(self.cache)))
 
     @property
     def is_offline(self) -> bool:
@@ -77,10 +89,11 @@ def obtain(spec: EncoderSpec, reach: Reach) -> Weights:
         raise UserError(f"{spec.name} has no published weights; {SUPPLY}, or ask for --random-weights SEED")
     address = parse(spec.origin)
     found = _cached(address, spec.origin, reach) or _fetched(spec, address, reach)
-    if spec.sha256 and not spec.weights and (digest := found.sha256()) != spec.sha256:
+    if spec.sha256 and not spec.weights and (digest := found.sha256()) != spec.sha256.lower():
+        file = os.path.realpath(found.path)  # the hub's cache has links: without its file, a link is fetched again
         raise UserError(
-            f"the weights of {spec.name} in {found.path} have SHA-256 {digest}; expected {spec.sha256}; "
-            "delete that file and fetch it again"
+            f"the weights of {spec.name} in {file} have SHA-256 {digest}; expected {spec.sha256}; "
+            "delete that file and fetch it again, or check the spec's sha256"
         )
     return found
 
@@ -92,7 +105,7 @@ def _cached(address: Address, text: str, reach: Reach) -> Weights | None:
     if isinstance(address, HubFile):
         found = cached_hub_file(address, reach.cache)
         return Weights(found[0], text, found[1]) if found else None
-    path = _place(text, reach)
+    path = _place(address, text, reach)
     return Weights(str(path), text) if path.is_file() else None
 
 
@@ -111,14 +124,14 @@ def _fetched(spec: EncoderSpec, address: Address, reach: Reach) -> Weights:
     if isinstance(address, HubFile):
         path, revision = fetch_hub_file(address, spec.name, reach.cache)
         return Weights(path, text, revision)
-    place = _place(text, reach)
+    place = _place(address, text, reach)
     try:
         if isinstance(address, WebFile):
             _download(address, place)
         else:
             _copy(address, place)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        first = " ".join(str(error).split())[:200]
+    except _FAILURES as error:
+        first = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"the weights of {spec.name} cannot be had from {text}: {first}; {SUPPLY}") from error
     return Weights(str(place), text)
 
@@ -135,9 +148,10 @@ def own_cache(reach: Reach) -> Path:
     return Path(base).expanduser() / "cbmir" / "weights"
 
 
-def _place(text: str, reach: Reach) -> Path:
+def _place(address: WebFile | StoredFile, text: str, reach: Reach) -> Path:
     """One file an address: a digest, so that equal names of different places do not meet, and the name for people."""
-    name = text.rsplit("/", 1)[-1].rsplit("!", 1)[-1].partition("?")[0] or "weights"
+    path = getattr(address, "member", None) or text.partition("?")[0]
+    name = path.rsplit("/", 1)[-1][-100:] or "weights"
     return own_cache(reach) / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}-{name}"
 
 
@@ -157,16 +171,19 @@ def _download(address: WebFile, place: Path) -> None:
                         with zipfile.ZipFile(archive) as members, members.open(_member(members, address)) as inside:
                             shutil.copyfileobj(inside, out, _CHUNK)
     except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
         raise ValueError(f"HTTP {error.code} {error.reason}") from error
 
 
 def _member(archive: zipfile.ZipFile, address: WebFile) -> str:
-    names = [name for name in archive.namelist() if name == address.member or name.endswith(f"/{address.member}")]
-    if len(names) != 1:
-        raise KeyError(
-            f"the archive has {len(names)} files {address.member}; found {', '.join(archive.namelist()[:5])}"
+    """The member's name in full, or the only one that ends with it."""
+    found = archive.namelist()
+    names = [name for name in found if name.endswith(f"/{address.member}")]
+    if address.member not in found and len(names) != 1:
+        raise ValueError(
+            f"the archive has {len(names)} files {address.member}, expected 1; found {', '.join((names or found)[:5])}"
         )
-    return names[0]
+    return address.member if address.member in found else names[0]
 
 
 def _copy(address: StoredFile, place: Path) -> None:
@@ -174,7 +191,7 @@ def _copy(address: StoredFile, place: Path) -> None:
 
     fs, path = pafs.FileSystem.from_uri(address.uri)
     total = fs.get_file_info(path).size or 0
-    with fs.open_input_stream(path) as source, _whole(place) as out:
+    with fs.open_input_stream(path, compression=None) as source, _whole(place) as out:
         _pour(source, out, total, place.name)
 
 
@@ -194,9 +211,9 @@ def _pour(source, out: BinaryIO, total: int, name: str) -> None:
 def _whole(place: Path) -> Iterator[BinaryIO]:
     """A file that takes its place when all of it is written."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+    part = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with os.fdopen(handle, "wb") as out:
+        with open(part, "xb") as out:  # not by mkstemp, whose files nobody else may read
             yield out
         os.replace(part, place)
     except BaseException:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
+import re
+import warnings
 import zipfile
 
 import numpy as np
@@ -22,40 +23,51 @@ def read_state(path: str) -> State:
 
     ValueError in one line where the file holds anything that is not a tensor, or is no file of weights.
     """
-    found = _read(path)
-    while isinstance(found, dict) and (inner := next((found[w] for w in _WRAPPERS if _is_state(found.get(w))), None)):
-        found = inner
-    if not _is_state(found):
+    found = _opened(_read(path))
+    if found is None:
         raise ValueError(f"it holds no tensors by name; expected {ACCEPTED}")
     others = [name for name, value in found.items() if not isinstance(value, torch.Tensor)]
     if others:
         raise ValueError(f"'{others[0]}' is no tensor but {type(found[others[0]]).__name__}; expected {ACCEPTED}")
-    state = {str(name): tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}
+    state = {str(name): _float32(name, tensor) for name, tensor in found.items()}
     if all(name.startswith("module.") for name in state):  # torch.nn.DataParallel
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     return state
 
 
-def _is_state(value) -> bool:
-    return isinstance(value, dict) and any(isinstance(tensor, torch.Tensor) for tensor in value.values())
+def _opened(found, depth: int = 3) -> dict | None:
+    """The innermost dictionary of tensors that wrappers hold; a file may hold itself: depth ends that."""
+    if not isinstance(found, dict):
+        return None
+    inner = (_opened(found.get(wrapper), depth - 1) for wrapper in _WRAPPERS if depth)
+    tensors = found if any(isinstance(value, torch.Tensor) for value in found.values()) else None
+    return next((state for state in inner if state is not None), tensors)
+
+
+def _float32(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    try:
+        return tensor.float() if tensor.is_floating_point() else tensor
+    except NotImplementedError as error:  # two numbers in a byte
+        raise ValueError(
+            f"'{name}' is {tensor.dtype}, which torch does not turn into float32; expected floats of 8 bits or more"
+        ) from error
 
 
 def _read(path: str):
     with open(path, "rb") as file:
         head = file.read(9)
+    if not head:
+        raise ValueError(f"it is empty; expected {ACCEPTED}")
     if len(head) == 9 and head[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
         return _safetensors(path)
     if path.endswith(".safetensors"):
-        raise ValueError("it is no safetensors file, or was cut short")
+        raise ValueError(f"it is no safetensors file, or was cut short; expected {ACCEPTED}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise ValueError(_why_refused(path, error)) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
-        if "TorchScript" in str(error):
-            raise ValueError(f"it is a TorchScript archive, which holds code; expected {ACCEPTED}") from error
-        first = " ".join(str(error).split())[:160]
-        raise ValueError(f"it is no file of weights, or was cut short ({first}); expected {ACCEPTED}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of kinds of pickle that it refuses in the next line
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # whatever a damaged pickle does to the unpickler
+        raise ValueError(_why_refused(error)) from error
 
 
 def _safetensors(path: str) -> State:
@@ -65,15 +77,21 @@ def _safetensors(path: str) -> State:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"it is no whole safetensors file ({' '.join(str(error).split())[:160]})") from error
+        first = " ".join(str(error).split())[:160]
+        raise ValueError(f"it is no whole safetensors file ({first}); expected {ACCEPTED}") from error
 
 
-def _why_refused(path: str, error: Exception) -> str:
-    text = str(error)
-    if "Unsupported global" in text or "Unsupported operand" in text or "Unsupported class" in text:
-        what = text.partition("GLOBAL ")[2].split(" ")[0] or "Python objects"
-        return f"it is a pickle that would run code ({what}), and is not loaded; expected {ACCEPTED}"
-    return f"it is no file of weights ({' '.join(text.split())[:160]}); expected {ACCEPTED}"
+def _why_refused(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if code := re.search(r"GLOBAL ([\w.]+)", text):
+        return f"it is a pickle that would run code ({code[1]}), and is not loaded; expected {ACCEPTED}"
+    if "TorchScript" in text:
+        return f"it is a TorchScript archive, which holds code; expected {ACCEPTED}"
+    if "Unsupported operand 149" in text:  # FRAME, with which protocol 4 begins
+        return f"it was saved with pickle_protocol 4 or later, which torch does not read without running code; expected {ACCEPTED} as torch.save writes it"
+    said = text.rpartition("WeightsUnpickler error: ")[2].partition(" Check the documentation")[0]
+    first = said.partition(". ")[0][:160] or type(error).__name__
+    return f"it is no file of weights, or was cut short ({first}); expected {ACCEPTED}"
 
 
 def state_sha256(module: torch.nn.Module) -> str:
