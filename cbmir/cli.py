@@ -101,6 +101,7 @@ def _embed_options(a: argparse.Namespace):
         compiled=a.compile,
         reach=_reach(a),
         dtype=a.dtype_stored,
+        whole_decode=a.whole_decode,
         weights=weights_flag(a.weights, a.encoder),
         random_weights=a.random_weights,
         max_failures=a.max_failures,
@@ -118,6 +119,7 @@ def _embeddings_import(a: argparse.Namespace) -> None:
         key_column=a.key_column,
         vector_column=a.vector_column,
         dtype=a.dtype_stored,
+        whole_decode=a.whole_decode,
         max_failures=a.max_failures,
         overwrite=a.overwrite,
     )

@@ -62,7 +62,7 @@ def _with_precision(study: Study, plans: list[Plan], options: EmbedOptions, stac
             precision = "float32"
         elif precision == "auto":
             begun = None if options.overwrite else begun_with(study, plan)
-            precision = begun or best_precision(_device(options, stack))
+            precision = begun or best_precision(_device(options, stack), convolutional=plan.convolutional)
         chosen.append(replace(plan, precision=precision))
     return chosen
 
@@ -119,6 +119,7 @@ def _finish(study: Study, plan: Plan, manifest: dict, options: EmbedOptions, *, 
         dim=plan.dim,
         dtype=options.dtype,
         precision=plan.precision,
+        decode=plan.decode,
         random_weights=plan.spec.random_seed,
         weights_sha256=plan.weights_sha256,
         weights=plan.weights,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as csv_module
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cbmir.encoders.build import Encoder, build
 from cbmir.encoders.spec import EncoderSpec
 from cbmir.errors import UserError
 from cbmir.images.errors import ImageError
-from cbmir.images.geometry import apply
+from cbmir.images.geometry import apply, reduction
 from cbmir.images.read import read_image
 from cbmir.index import open_index
 from cbmir.search import EXACT, TRAIN
@@ -50,7 +51,7 @@ def query(
         raise UserError(f"-k {k}; expected 1 to {len(keys):,}, the embedded images of the gallery {predicate}")
     files = list_images(images)
     model = rebuild(vectors, device)
-    found, read = encode_files(model, files)
+    found, read = encode_files(model, files, whole=vectors.run["decode"] == "whole")
     if graph is None:
         searcher = ExactSearch(vectors, keys, no_codes(), k=k, device=device)
     else:
@@ -101,7 +102,7 @@ def rebuild(vectors: Vectors, device: str = "auto") -> Encoder:
     return model
 
 
-def encode_files(model: Encoder, files: list[str]) -> tuple[list[dict[str, Any]], np.ndarray]:
+def encode_files(model: Encoder, files: list[str], *, whole: bool = False) -> tuple[list[dict[str, Any]], np.ndarray]:
     """Files -> (one dict each with image, uri, error, neighbors=[]; vectors (readable files, dim) float32)."""
     rows: list[dict[str, Any]] = []
     pixels: list[np.ndarray] = []
@@ -109,7 +110,9 @@ def encode_files(model: Encoder, files: list[str]) -> tuple[list[dict[str, Any]]
     for file in files:
         row: dict[str, Any] = {"image": os.path.basename(file), "uri": file, "error": None, "neighbors": []}
         try:
-            pixels.append(apply(model.spec.geometry, read_image(file)))
+            geometry = model.spec.geometry
+            reduce = None if whole else partial(reduction, geometries=[geometry])
+            pixels.append(apply(geometry, read_image(file, reduce)))
         except ImageError as error:
             row["error"] = f"{error.stage}: {error}"
         except (ValueError, OSError, MemoryError) as error:  # an image that no geometry fits

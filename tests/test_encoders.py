@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+import torchvision
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -567,3 +568,75 @@ def test_an_output_that_is_no_vector_is_refused():
     spec = resolve(f"{CLIP}~random0")
     with pytest.raises(UserError, match=r"gives an array of shape \(1, 4, 32, 32\); expected \(1, dim\)"):
         TorchEncoder(spec, torch.nn.Conv2d(3, 4, 1), device="cpu", precision="float32")
+
+
+# --- torchvision -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "layer"),
+    [
+        ("squeezenet1_0", None),
+        ("resnet18", "fc"),
+        ("mobilenet_v3_small", "classifier"),
+        ("swin_t", "head"),
+        ("vit_b_32", "heads"),
+    ],
+)
+def test_torchvision_vectors_are_what_goes_into_the_last_layer(model, layer, tmp_path):
+    with modules._seeded(2):
+        theirs = torchvision.models.get_model(model, weights=None).eval()
+    file = torch_file(tmp_path / "w.pth", theirs.state_dict())
+    encoder = build(resolve(f"torchvision:{model}", weights=file))
+    transform = torchvision.models.get_model_weights(model).DEFAULT.transforms()
+    seen = []
+
+    def forward(batch):
+        if layer is None:
+            return theirs.features(batch).mean((2, 3))
+        theirs(batch)
+        return seen.pop()
+
+    if layer:
+        last = getattr(theirs, layer)
+        last = last if isinstance(last, torch.nn.Linear) else last[-1]
+        last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    # torchvision resizes a PIL image as Pillow does
+    assert_close(vectors(encoder), library_vectors(forward, transform))
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "message"),
+    [
+        ("torchvision:swin_t", "map_mean", "has no map of convolutions; expected output = 'pooled' or 'logits'"),
+        ("timm:test_resnet", "cls_mean", "has no output 'cls_mean'; expected another of: "),
+        ("timm:test_resnet", "mean", "has no output 'mean'; expected another of: "),
+        ("timm:test_vit", "map_mean", "cannot take images of 160 pixels"),
+    ],
+)
+def test_an_output_that_the_architecture_lacks_is_refused(name, output, message):
+    spec = replace(resolve(f"{name}~random0"), output=output)
+    with pytest.raises(UserError, match=message):
+        build(spec)
+
+
+def test_two_keys_for_one_tensor_are_refused(tmp_path):
+    file = torch_file(tmp_path / "w.pth", {"visual.trunk.cls_token": torch.zeros(1), "cls_token": torch.zeros(1)})
+    with pytest.raises(UserError, match=r"'visual.trunk.cls_token' and 'cls_token' are the same tensor, 'cls_token'"):
+        build(resolve("biomedclip", weights=file))
+
+
+def test_a_timm_tower_of_open_clip_takes_other_sizes(tmp_path):
+    for size in (32, 64):
+        encoder = build(resolve(f"open_clip:ViT-B-16-SigLIP@{size}~random0"))
+        assert encoder.encode(np.zeros((1, size, size, 3), np.uint8)).shape == (1, 768)
+
+
+@pytest.mark.parametrize("size", [48, 64])
+def test_segment_anything_in_timms_names_takes_other_sizes(size, tmp_path):
+    options = "depth=1,global_attn_indexes=[0]"
+    with modules._seeded(1):
+        theirs = timm.create_model("samvit_base_patch16", num_classes=0, img_size=64, depth=1, global_attn_indexes=[0])
+    file = torch_file(tmp_path / "w.pth", theirs.state_dict())
+    encoder = build(resolve(f"timm:samvit_base_patch16,{options}@{size}", weights=file))
+    assert encoder.encode(np.zeros((2, size, size, 3), np.uint8)).shape == (2, 256)

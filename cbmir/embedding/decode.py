@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 
 from cbmir.images.errors import ImageError
-from cbmir.images.geometry import Geometry, apply
+from cbmir.images.geometry import Geometry, apply, reduction
 from cbmir.images.read import read_image
 
 
-def decode_block(block: pa.Table, *, geometries: list[Geometry]) -> pa.Table:
+def decode_block(block: pa.Table, *, geometries: list[Geometry], whole: bool = False) -> pa.Table:
     """(image_key, uri, need) -> the same, and stage, error, pixels_0 ... pixels_{g-1}.
 
     Each image is read and decoded once and brought to every geometry; pixels are fixed-size binary of
-    size * size * channels bytes. A broken image has stage and error, and pixels of zeros that nobody looks at.
+    size * size * channels bytes. JPEG files are decoded as small as the geometries allow, unless `whole`. A broken image has stage and error, and pixels of zeros that nobody looks at.
     """
     rows = block.num_rows
     pixels = [np.zeros((rows, *geometry.shape), np.uint8) for geometry in geometries]
@@ -22,7 +24,7 @@ def decode_block(block: pa.Table, *, geometries: list[Geometry]) -> pa.Table:
     errors: list[str | None] = [None] * rows
     for row, uri in enumerate(block["uri"].to_pylist()):
         try:
-            image = read_image(uri)
+            image = read_image(uri, None if whole else partial(reduction, geometries=geometries))
             for out, geometry in zip(pixels, geometries, strict=True):
                 out[row] = apply(geometry, image)
         except ImageError as error:

@@ -16,6 +16,7 @@ class EmbedOptions:
     batch_size: int | None = None  # most images in a forward pass; None: what the device is good at
     device: str = "auto"  # auto, cpu, cuda
     precision: str = "auto"  # auto: bfloat16 where the device computes in it, else float32
+    whole_decode: bool = False  # JPEG at its full size, even where an encoder takes far fewer pixels
     compiled: bool = False  # torch.compile
     reach: Reach = field(default_factory=Reach)  # how far the search for weights goes
     dtype: str = "float32"  # of the stored vectors

@@ -61,7 +61,7 @@ def stream(study: Study, plans: list[Plan], options: EmbedOptions, *, attempt: s
             )
             .map_batches(
                 decode_block,
-                fn_kwargs={"geometries": geometries},
+                fn_kwargs={"geometries": geometries, "whole": options.whole_decode},
                 batch_size=block_rows,
                 batch_format="pyarrow",
                 num_cpus=shape.task_cpus,

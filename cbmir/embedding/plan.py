@@ -24,8 +24,10 @@ class Plan:
     precision: str
     weights_sha256: str
     dim: int
+    convolutional: bool
     weight_bytes: int
     weights: dict[str, Any] | None  # address, revision and SHA-256 of the file they came from
+    decode: str  # reduced: JPEG as small as the geometry allows; whole
 
     @property
     def directory(self) -> str:
@@ -33,7 +35,7 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        return self.spec.fingerprint(self.weights_sha256, self.precision)
+        return self.spec.fingerprint(self.weights_sha256, self.precision, decode=self.decode)
 
     def started(self, *, attempt: str, dtype: str) -> dict:
         """started.json: what decides these vectors, written before the first of them."""
@@ -44,6 +46,7 @@ class Plan:
             "weights": self.weights,
             "dtype": dtype,
             "precision": self.precision,
+            "decode": self.decode,
             "spec": self.spec.as_dict(),
         }
 
@@ -81,8 +84,16 @@ def _whole_address(file: str) -> str:
 def make_plan(spec: EncoderSpec, options: EmbedOptions) -> Plan:
     """Load the encoder once on this machine: its weights are there, fit, and have a checksum, before Ray is busy."""
     encoder = build(spec, reach=options.reach)
-    origin = encoder.weights.as_dict() if encoder.weights else None
-    return Plan(spec, "float32", encoder.weights_sha256, encoder.dim, encoder.weight_bytes, origin)
+    return Plan(
+        spec,
+        "float32",
+        weights_sha256=encoder.weights_sha256,
+        dim=encoder.dim,
+        convolutional=encoder.is_convolutional,
+        weight_bytes=encoder.weight_bytes,
+        weights=encoder.weights.as_dict() if encoder.weights else None,
+        decode="whole" if options.whole_decode else "reduced",
+    )
 
 
 def begun_with(study: Study, plan: Plan) -> str | None:
@@ -129,6 +140,8 @@ def _difference(started: dict, plan: Plan, options: EmbedOptions) -> str:
         return f"stored as {started['dtype']} there, {options.dtype} now"
     if started["weights_sha256"] != plan.weights_sha256:
         return f"weights {started['weights_sha256'][:12]} there, {plan.weights_sha256[:12]} now"
+    if started["decode"] != plan.decode:
+        return f"JPEG decoded {started['decode']} there, {plan.decode} now (--whole-decode)"
     there, now = started["spec"], plan.spec.as_dict()
     changed = [
         key

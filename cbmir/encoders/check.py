@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cbmir.encoders.build import Encoder, best_precision, build
+from cbmir.encoders.build import Encoder, build
 from cbmir.encoders.fetch import Reach, fetch
 from cbmir.encoders.table import resolve
 from cbmir.errors import UserError
@@ -51,22 +51,20 @@ def check_all(names: list[str], options: CheckOptions) -> Iterator[str]:
     ]
     for spec in specs:
         began = time.perf_counter()
-        device, precision = _device(options.device), options.precision
-        if precision == "auto":
-            precision = best_precision(device)
+        device = _device(options.device)
         encoder = build(
             spec,
             device=device,
-            precision=precision if spec.needs_weights else "float32",
+            precision=options.precision if spec.needs_weights else "float32",
             batch_size=options.batch_size,
             compiled=options.compiled,
             reach=options.reach,
         )
         loaded = time.perf_counter() - began
-        yield from _lines(encoder, device, precision, loaded)
+        yield from _lines(encoder, device, loaded)
 
 
-def _lines(encoder: Encoder, device: str, precision: str, loaded: float) -> Iterator[str]:
+def _lines(encoder: Encoder, device: str, loaded: float) -> Iterator[str]:
     spec = encoder.spec
     vector = encoder.encode(apply(spec.geometry, picture())[None])[0]
     if not np.isfinite(vector).all():
@@ -82,7 +80,7 @@ def _lines(encoder: Encoder, device: str, precision: str, loaded: float) -> Iter
     yield f"{spec.name}"
     yield f"  weights     {weights}; loaded in {loaded:.1f} s, {encoder.parameters / 1e6:,.1f} M parameters"
     yield f"  vector      dim {encoder.dim}, norm {np.linalg.norm(vector):.4f}, first {', '.join(f'{x:.4f}' for x in vector[:4])}"
-    yield f"  throughput  {rate:,.1f} images/s on {device} in {precision}, {spec.geometry.size} pixels, batches of {batch}"
+    yield f"  throughput  {rate:,.1f} images/s on {device} in {encoder.precision}, {spec.geometry.size} pixels, batches of {batch}"
 
 
 def throughput(encoder: Encoder, *, seconds: float = SECONDS) -> tuple[int, float]:

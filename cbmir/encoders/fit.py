@@ -19,13 +19,23 @@ def fit(module: torch.nn.Module, state: State, layout: Layout, *, origin: str, m
     """
     found, file_key = rename(layout, state)
     wanted = module.state_dict()
+    found = moved(found, module, layout, extra=extra)
     for name, tensor in wanted.items():
         if name.endswith(_NOT_NEEDED):
             found.setdefault(name, tensor)
-        elif name in found:
-            found[name] = _placed(name, found[name], tensor.shape, extra=extra, layout=layout, module=module)
     refuse_difference(found, wanted, file_key, origin=origin, model=model)
     module.load_state_dict(found, strict=True)
+
+
+def moved(state: State, module: torch.nn.Module, layout: Layout, *, extra: int = 0) -> State:
+    """Tensors under a module's own names, with its positions brought to the module's grid of patches."""
+    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    return {
+        name: _placed(name, tensor, shapes[name], extra=extra, layout=layout, module=module)
+        if name in shapes
+        else tensor
+        for name, tensor in state.items()
+    }
 
 
 def _placed(name: str, tensor: torch.Tensor, shape: torch.Size, *, extra: int, layout: Layout, module) -> torch.Tensor:

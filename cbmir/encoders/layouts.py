@@ -52,6 +52,8 @@ def rename(layout: Layout, state: State) -> tuple[State, dict[str, str]]:
             if any(re.fullmatch(pattern, new) for pattern in layout.unused):
                 continue
             piece = piece.T.contiguous() if new in layout.transposed else piece
+            if new in found or (part and int(part) in parts.get(new, {})):
+                raise ValueError(f"'{origin[new]}' and '{key}' are the same tensor, '{new}'; expected one of them")
             origin.setdefault(new, key)
             if part:
                 parts.setdefault(new, {})[int(part)] = piece

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from cbmir.encoders.fetch import Weights
-from cbmir.encoders.fit import fit
+from cbmir.encoders.fit import fit, moved
 from cbmir.encoders.layouts import LAYOUTS
 from cbmir.encoders.load_errors import explain
 from cbmir.encoders.outputs import MaskedEncoder, TimmEncoder
+from cbmir.encoders.sizes import refuse_remainder
 from cbmir.encoders.spec import EncoderSpec
 from cbmir.encoders.state import State, misfit, read_state
 from cbmir.errors import UserError
@@ -76,6 +77,9 @@ def _timm_own(spec: EncoderSpec, state: State, build: Callable, classes: int) ->
         raise misfit(
             spec.origin, spec.model, f"its classifier has {found} classes; expected {classes}; check --weights"
         )
+    if spec.model.startswith("samvit"):  # timm's filter leaves its positions as they are
+        with torch.device("meta"):
+            state = moved(state, build(spec.model, pretrained=False, num_classes=found), LAYOUTS["own"])
     overlay = {"state_dict": state, "num_classes": found, "custom_load": False}
     module = build(spec.model, pretrained=True, num_classes=found, pretrained_cfg_overlay=overlay)
     _refuse_other_patches(spec, state, module)
@@ -176,6 +180,7 @@ def _open_clip(spec: EncoderSpec, state: State | None) -> torch.nn.Module:
     quick = options.pop("quick_gelu", config.get("quick_gelu", False))
     with _seeded(spec.random_seed or 0):
         tower = _ImageTower(_build_vision_tower(config["embed_dim"], vision | options, quick))
+        _resize_tower(tower, spec)
     if state is not None:
         trunk = getattr(tower.visual, "trunk", None)
         fit(
@@ -187,6 +192,19 @@ def _open_clip(spec: EncoderSpec, state: State | None) -> torch.nn.Module:
             extra=1 if trunk is None else _extra(trunk),
         )
     return tower
+
+
+def _resize_tower(tower: torch.nn.Module, spec: EncoderSpec) -> None:
+    """open_clip builds timm's towers at their own size, whatever it is told."""
+    trunk = getattr(tower.visual, "trunk", None)
+    patches = getattr(trunk, "patch_embed", None)
+    size = (spec.geometry.size, spec.geometry.size)
+    if patches is None or getattr(patches, "img_size", size) == size:
+        return
+    refuse_remainder(spec.name, spec.geometry.size, tower)
+    if not hasattr(trunk, "set_input_size"):
+        raise UserError(f"{spec.name} takes images of {patches.img_size[0]} pixels only; leave --image-size away")
+    trunk.set_input_size(img_size=size)
 
 
 # --- torchvision -----------------------------------------------------------------------------------------------------
@@ -209,15 +227,29 @@ def _torchvision(spec: EncoderSpec, state: State | None) -> torch.nn.Module:
     with _seeded(spec.random_seed or 0):
         model = get_model(spec.model, weights=None, **spec.options)
     if state is not None:
-        fit(model, state, LAYOUTS["own"], origin=spec.origin, model=spec.model)
+        fit(model, state, LAYOUTS[spec.layout], origin=spec.origin, model=spec.model)
     if spec.output == "logits":
         return model
-    if hasattr(model, "fc"):  # ResNet and its kin
-        model.fc = torch.nn.Identity()
-        return model
-    if not hasattr(model, "features"):
-        raise UserError(f"torchvision's {spec.model} has no feature map that cbmir knows; expected output = 'logits'")
-    return _FeatureMap(model.features)
+    if spec.output == "map_mean" or not _without_last_layer(model):
+        if not hasattr(model, "features") or hasattr(model, "permute"):  # Swin's map has its channels last
+            raise UserError(
+                f"torchvision's {spec.model} has no map of convolutions; expected output = 'pooled' or 'logits'"
+            )
+        return _FeatureMap(model.features)
+    return model
+
+
+def _without_last_layer(model: torch.nn.Module) -> bool:
+    """Take the last linear layer away, so that the model gives what it classifies by; False where it has none (SqueezeNet)."""
+    for name in ("fc", "head", "heads", "classifier"):
+        last = getattr(model, name, None)
+        if isinstance(last, torch.nn.Linear):
+            setattr(model, name, torch.nn.Identity())
+            return True
+        if isinstance(last, torch.nn.Sequential) and isinstance(last[-1], torch.nn.Linear):
+            last[-1] = torch.nn.Identity()
+            return True
+    return False
 
 
 # --- CONCH -----------------------------------------------------------------------------------------------------------

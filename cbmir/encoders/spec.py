@@ -102,7 +102,7 @@ class EncoderSpec:
         texts = {name: tuple(values[name]) for name in ("mean", "std", "papers", "trained_on") if name in values}
         return EncoderSpec(**values | {"geometry": Geometry(**geometry)} | texts)
 
-    def fingerprint(self, weights_sha256: str, precision: str) -> str:
+    def fingerprint(self, weights_sha256: str, precision: str, decode: str = "whole") -> str:
         """16 hex digits of what decides the vectors: weights, architecture, output, preprocessing, precision.
 
         The name and the place of the weights do not count.
@@ -110,7 +110,7 @@ class EncoderSpec:
         decides = {
             "source": self.source, "model": self.model.split(".")[0], "options": self.options, "output": self.output,
             "unit": self.unit, "geometry": self.geometry.as_dict(), "mean": self.mean, "std": self.std,
-            "weights": weights_sha256, "precision": precision,
+            "weights": weights_sha256, "precision": precision, "decode": decode,
         }  # fmt: skip
         return hashlib.sha256(json.dumps(decides, sort_keys=True, default=list).encode()).hexdigest()[:16]
 

@@ -6,12 +6,14 @@ import numpy as np
 import torch
 
 from cbmir.encoders.fetch import Weights
-from cbmir.encoders.sizes import nearest_valid, refuse_remainder
-from cbmir.encoders.spec import EncoderSpec
+from cbmir.encoders.sizes import grain, nearest_valid, refuse_remainder
+from cbmir.encoders.spec import OUTPUTS, EncoderSpec
 from cbmir.encoders.state import state_sha256
 from cbmir.errors import UserError
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# what architectures raise on an image that is too small, or an output that they do not have
+_UNFIT = (RuntimeError, AssertionError, ValueError, IndexError, AttributeError, ZeroDivisionError, TypeError, KeyError)
 BATCH = {"cpu": 16, "cuda": 256}  # images of 224 pixels, where no number is asked for; fewer where they are larger
 
 
@@ -44,7 +46,8 @@ class TorchEncoder:
         self.device = torch.device(device)
         self.precision = precision
         self.batch_size = batch_size or usual_batch(self.device.type, spec.geometry.size)
-        self.is_convolutional = is_convolutional(module)
+        self.patches = grain(module)
+        self.is_convolutional = self.patches is None
         layout = torch.channels_last if self.is_convolutional else torch.contiguous_format
         self.channels = next(m.in_channels for m in module.modules() if isinstance(m, torch.nn.Conv2d))
         self.draws = getattr(module, "noise", None)
@@ -123,9 +126,13 @@ class TorchEncoder:
         size = self.spec.geometry.size
         try:
             vectors = self._try(size)
-        except (RuntimeError, AssertionError, ValueError) as error:
+        except _UNFIT as error:
             if is_out_of_memory(error):
                 self._back_off(1, error)
+            if isinstance(error, AttributeError):
+                raise UserError(
+                    f"{self.spec.name} has no output '{self.spec.output}'; expected another of: {', '.join(OUTPUTS)}"
+                ) from error
             valid = nearest_valid(size, self._works)
             first = f"the nearest larger size that it takes is {valid}" if valid else " ".join(str(error).split())[:200]
             raise UserError(
@@ -143,7 +150,7 @@ class TorchEncoder:
     def _works(self, size: int) -> bool:
         try:
             return bool(torch.isfinite(self._try(size)).all())
-        except (RuntimeError, AssertionError, ValueError):
+        except _UNFIT:
             return False
 
 
@@ -151,11 +158,6 @@ def usual_batch(device: str, size: int) -> int:
     """As many pixels in a batch whatever the image's size is, and at most the batch of 224 pixels."""
     most = BATCH.get(device, BATCH["cpu"])
     return max(1, min(most, most * 224 * 224 // (size * size)))
-
-
-def is_convolutional(module: torch.nn.Module) -> bool:
-    """Whether most of the work is convolution, for which channels-last memory is faster; patches alone are not."""
-    return sum(isinstance(part, torch.nn.Conv2d) for part in module.modules()) > 8
 
 
 def is_out_of_memory(error: Exception) -> bool:

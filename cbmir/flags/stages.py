@@ -15,6 +15,11 @@ def embed_options(command: ArgumentParser) -> None:
     )
     model_options(command)
     command.add_argument(
+        "--whole-decode",
+        action="store_true",
+        help="decode JPEG at full size even where an encoder takes less than half of it",
+    )
+    command.add_argument(
         "--dtype-stored", choices=("float32", "float16"), default="float32", help="of the stored vectors"
     )
     command.add_argument(

@@ -6,6 +6,7 @@ them; a test holds this module to torchvision's own transforms, pixel for pixel.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -71,6 +72,22 @@ def apply(geometry: Geometry, pixels: np.ndarray) -> np.ndarray:
     if new != image.size:
         image = image.resize(new, FILTERS[geometry.interpolation])
     return np.asarray(_centre(image, geometry)).reshape(geometry.shape)
+
+
+def reduction(size: tuple[int, int], geometries: Sequence[Geometry]) -> int:
+    """How much smaller, 1, 2, 4 or 8 times, an image of (width, height) may be decoded without its vectors noticing.
+
+    JPEG can leave out the finer half of its frequencies, which is quicker. Twice the pixels that the encoder takes must remain, so that
+    the resize behind it still averages over several, and the resize must come to the same size.
+    """
+    for factor in (8, 4, 2):
+        smaller = (-(-size[0] // factor), -(-size[1] // factor))
+        if all(
+            resized(smaller, g) == (new := resized(size, g)) and smaller[0] >= 2 * new[0] and smaller[1] >= 2 * new[1]
+            for g in geometries
+        ):
+            return factor
+    return 1
 
 
 def resized(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -14,6 +15,7 @@ from cbmir.images.limits import MOST_PIXELS, refuse_large
 from cbmir.images.quiet import quiet
 
 # Pillow knows more: some that start programs (EPS), some that are found in any bytes, having no mark of their own (TGA).
+Reduce = Callable[[tuple[int, int]], int]
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "PPM", "AVIF", "ICO", "PCX", "SGI")
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _DEPTHS = {"1": 1, "I": 32, "F": 32} | dict.fromkeys(_DEEP[2:], 16)  # bits of a channel, where they are not 8
@@ -24,8 +26,10 @@ _TURNS = {
 }  # fmt: skip
 
 
-def decode(data: bytes) -> np.ndarray:
+def decode(data: bytes, reduce: Reduce | None = None) -> np.ndarray:
     """Bytes of an image file -> (H, W, 3) uint8, upright as its EXIF orientation says.
+
+    reduce: (width, height) -> how many times smaller a JPEG may be decoded; without it, and for all else, whole.
 
     Deep grey images (16-bit PNG with alpha or without, 16- and 32-bit TIFF) are scaled from their own minimum and maximum to 0..255,
     because Pillow's own conversion clips them; 16 bits that only hold 8-bit levels times 257 become these levels. Of 16 bits a color
@@ -35,6 +39,9 @@ def decode(data: bytes) -> np.ndarray:
         raise ImageError("the file is empty", stage="decode")
     with quiet():  # e.g. palette transparency: not worth a line an image
         image = _opened(data)
+        if reduce is not None and image.format == "JPEG" and image.mode in ("L", "RGB"):
+            factor = reduce(image.size)
+            image.draft(image.mode, tuple(-(-side // factor) for side in image.size))
         if _is_deep_with_alpha(data):
             high_and_low = np.asarray(_upright(_opened(_as_rgba(data))))
             return _grey(high_and_low[:, :, 0].astype(np.uint16) << 8 | high_and_low[:, :, 1])

@@ -24,8 +24,11 @@ _last: tuple[tuple, bytes] | None = (
 )
 
 
-def read_image(uri: str) -> np.ndarray:
-    """The image at `uri` -> (H, W, 3) uint8 RGB; grey images have three equal channels. ImageError where there is none."""
+def read_image(uri: str, reduce: raster.Reduce | None = None) -> np.ndarray:
+    """The image at `uri` -> (H, W, 3) uint8 RGB; grey images have three equal channels. ImageError where there is none.
+
+    reduce: (width, height) -> how many times smaller a JPEG may be decoded (`geometry.reduction`); None: whole.
+    """
     location, part = split_uri(uri)
     name = location.partition("?")[0].lower()
     try:
@@ -35,14 +38,14 @@ def read_image(uri: str) -> np.ndarray:
         if name.endswith(nifti.SUFFIXES):
             refuse_others(part, nifti.PARTS, "a NIfTI volume")
             return nifti.read_slice(location, part)
-        return _decode(location, part)
+        return _decode(location, part, reduce)
     except ImageError:
         raise
     except Exception as error:  # decoders raise whatever a broken file provokes; one image must not end a run
         raise ImageError(f"{type(error).__name__}: {error}", stage="decode") from error
 
 
-def _decode(location: str, part: dict[str, str]) -> np.ndarray:
+def _decode(location: str, part: dict[str, str], reduce: raster.Reduce | None) -> np.ndarray:
     """A file whose format its bytes tell."""
     data = _bytes(location, keep=bool(part))
     if nifti.is_nifti(data):
@@ -56,7 +59,7 @@ def _decode(location: str, part: dict[str, str]) -> np.ndarray:
         raise ImageError(
             f"frame {part['frame']} of a picture; of several frames only the first (0) is read", stage="read"
         )
-    return raster.decode(data)
+    return raster.decode(data, reduce)
 
 
 def kept_bytes(location: str) -> bytes:
