@@ -119,7 +119,6 @@ def _embeddings_import(a: argparse.Namespace) -> None:
         key_column=a.key_column,
         vector_column=a.vector_column,
         dtype=a.dtype_stored,
-        whole_decode=a.whole_decode,
         max_failures=a.max_failures,
         overwrite=a.overwrite,
     )

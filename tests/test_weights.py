@@ -1232,10 +1232,10 @@ def test_a_broken_download_ends_in_one_line(rows, reach, capsys, server):
 
 def test_the_command_asks_the_endpoint_and_token_of_the_environment(rows, reach, server, tmp_path):
     server.repositories["o/n"].members = ("mine",)
-    environment = os.environ | {"HF_ENDPOINT": server.url, "HF_TOKEN": "mine", "HF_HOME": str(tmp_path / "home")}
+    environment = os.environ | {"HF_ENDPOINT": server.url, "HF_TOKEN": "mine", "HF_HOME": str(tmp_path / "caches")}
     done = cbmir("encoders", "fetch", rows["good"], env=environment)
     assert done.returncode == 0, done.stderr
-    path = f"{tmp_path}/home/hub/models--o--n/snapshots/{COMMIT}/model.safetensors"
+    path = f"{tmp_path}/caches/hub/models--o--n/snapshots/{COMMIT}/model.safetensors"
     assert done.stdout == f"good: {path}, revision {COMMIT}, SHA-256 {rows['sha256']}\n"
     assert set(server.tokens.values()) == {"Bearer mine"}
     gated = cbmir("encoders", "fetch", rows["good"], env=environment | {"HF_TOKEN": "", "HF_HOME": str(tmp_path / "b")})
