@@ -9,7 +9,6 @@ from cbmir.encoders.spec_file import rows
 from cbmir.encoders.table import resolve
 
 _HEADS = ("encoder", "dim", "px", "weights", "parity", "license", "what it is")
-_LICENSE = 34  # characters of a license in the table; `cbmir encoders NAME` has it whole
 
 
 def listing(reach: Reach) -> str:
@@ -31,11 +30,9 @@ def listing(reach: Reach) -> str:
 
 
 def _row(spec: EncoderSpec, reach: Reach) -> tuple[str, ...]:
-    license = spec.license or "not stated"
-    short = license if len(license) <= _LICENSE else f"{license[: _LICENSE - 3]}..."
     return (
         spec.name, str(spec.dim or ""), str(spec.geometry.size), _presence(spec, reach), spec.parity or _no_parity(spec),
-        short, spec.summary,
+        spec.license or "not stated", spec.summary,
     )  # fmt: skip
 
 
@@ -91,12 +88,13 @@ def _weights(spec: EncoderSpec, reach: Reach) -> str:
 
 def _input(spec: EncoderSpec) -> str:
     geometry = spec.geometry
+    side = geometry.resize or geometry.size
     how = {
-        "squash": "squashed",
-        "short_side": "short side",
-        "long_side": "long side, padded,",
-        "long_side_corner": "long side, padded right and below,",
-        "pad_square": "padded to a square, brought",
+        "squash": f"squashed to {side}x{side}",
+        "short_side": f"short side to {side}, centre of {geometry.size}",
+        "long_side": f"long side to {side}, padded to a square",
+        "long_side_corner": f"long side to {side}, padded right and below",
+        "pad_square": f"padded to a square, brought to {side}",
     }[geometry.mode]
     channels = "grey" if geometry.grey else "RGB"
-    return f"{geometry.size}x{geometry.size} {channels}; {how} to {geometry.resize or geometry.size}, {geometry.interpolation}, centre"
+    return f"{geometry.size}x{geometry.size} {channels}; {how}, {geometry.interpolation}"
