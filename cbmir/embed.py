@@ -11,16 +11,21 @@ import contextlib
 import time
 import uuid
 from dataclasses import replace
+from typing import Any
 
-from cbmir.cluster import ray_session, resources
+from cbmir.cluster import ray_session, resources, timeline
 from cbmir.embedding.account import Account, account, embedded_digest, remove_doubles
-from cbmir.embedding.addresses import staging, sweep
+from cbmir.embedding.addresses import staging, sweep, write_addresses
 from cbmir.embedding.options import EmbedOptions
+from cbmir.embedding.packing import Group, Packing, pack
 from cbmir.embedding.plan import Plan, begun_with, is_done, make_plan, prepare, resolve_all
+from cbmir.embedding.tally import in_words, summary
 from cbmir.encoders.build import best_precision
 from cbmir.encoders.fetch import fetch
 from cbmir.errors import TooManyFailures, UserError
 from cbmir.store import Study, run_record
+
+FITS_ANY_GPU = 4 << 30  # bytes of weights that leave room for activations on GPUs of 8 GiB and more
 
 
 def embed(study: Study, encoders: list[str], options: EmbedOptions, *, say=print) -> list[Account]:
@@ -42,7 +47,7 @@ def embed(study: Study, encoders: list[str], options: EmbedOptions, *, say=print
             prepare(study, plan, options)
         todo = [plan for plan in plans if not is_done(study, plan, manifest)]
         if todo:
-            _run(study, todo, manifest, options, device=_device(options, stack))
+            _run(study, todo, manifest, options, device=_device(options, stack), say=say)
     accounts = [account(study, plan.spec.name) for plan in plans]
     for result in accounts:
         say(result.line())
@@ -76,24 +81,64 @@ def _device(options: EmbedOptions, stack: contextlib.ExitStack) -> str:
     return options.device if options.device != "auto" else "cuda" if gpus >= 1 else "cpu"
 
 
-def _run(study: Study, plans: list[Plan], manifest: dict, options: EmbedOptions, *, device: str) -> None:
+def _run(study: Study, plans: list[Plan], manifest: dict, options: EmbedOptions, *, device: str, say) -> None:
     """Embed what is missing, then account for every row and write run.json."""
-    from cbmir.embedding.pipeline import stream  # imports Ray
-
     attempt = uuid.uuid4().hex
-    began = time.monotonic()
     for plan in plans:
         study.delete("embeddings", plan.directory, "run.json")
         _sweep(study, plan)
         started = plan.started(attempt=attempt, dtype=options.dtype)
         study.write_json(started, "embeddings", plan.directory, "started.json")
     sweep(study)
+    packing = _pack(plans, device)
+    for number, groups in enumerate(packing.rounds):
+        title = "embed" if len(packing.rounds) == 1 else f"embed ({number + 1} of {len(packing.rounds)})"
+        _round(study, plans, groups, packing, manifest, options, attempt=attempt, device=device, title=title, say=say)
+    if options.profile:
+        timeline(options.profile)
+        say(f"timeline of the workers: {options.profile}")
+
+
+def _pack(plans: list[Plan], device: str) -> Packing:
+    """Which encoders share a device; GPUs are asked for their memory where the weights may be too many for one."""
+    from cbmir.embedding.devices import gpu_memory
+
+    weights = sum(plan.weight_bytes for plan in plans)
+    memory = gpu_memory() if device == "cuda" and weights > FITS_ANY_GPU else None
+    return pack([plan.need for plan in plans], resources(), device, device_memory=memory)
+
+
+def _round(
+    study: Study,
+    plans: list[Plan],
+    groups: tuple[Group, ...],
+    packing: Packing,
+    manifest: dict,
+    options: EmbedOptions,
+    *,
+    attempt: str,
+    device: str,
+    title: str,
+    say,
+) -> None:
+    """Embed what is missing for the encoders of `groups`, and account for every row."""
+    from cbmir.embedding.pipeline import shape_of, stream  # imports Ray
+
+    began = time.time()
+    shape = shape_of(plans, groups, packing, options, device)
+    names = [plan.spec.name for plan in shape.plans]
     try:
-        rows = stream(study, plans, options, attempt=attempt, device=device)
+        addresses = write_addresses(study, names, attempt, least_rows=shape.block_rows)
+        attempted: dict[str, Any] = {"images": 0}
+        if addresses.rows:
+            told, crew = stream(study, shape, options, addresses, attempt=attempt, title=title)
+            attempted = summary(told, names, crew, began=began, ended=time.time())
+            for line in in_words(attempted):
+                say(f"{title}: {line}")
     finally:
         study.delete(*staging(attempt))
-    for plan in plans:
-        _finish(study, plan, manifest, options, rows=rows, seconds=time.monotonic() - began)
+    for plan in shape.plans:
+        _finish(study, plan, manifest, options, attempted)
 
 
 def _sweep(study: Study, plan: Plan) -> None:
@@ -104,7 +149,7 @@ def _sweep(study: Study, plan: Plan) -> None:
                 study.fs.delete_file(path)
 
 
-def _finish(study: Study, plan: Plan, manifest: dict, options: EmbedOptions, *, rows: int, seconds: float) -> None:
+def _finish(study: Study, plan: Plan, manifest: dict, options: EmbedOptions, attempted: dict[str, Any]) -> None:
     """Conservation, then run.json: every row of the manifest is an embedding or a failure, once."""
     doubles = remove_doubles(study, plan.spec.name)
     result = account(study, plan.spec.name)
@@ -124,12 +169,7 @@ def _finish(study: Study, plan: Plan, manifest: dict, options: EmbedOptions, *, 
         weights_sha256=plan.weights_sha256,
         weights=plan.weights,
         spec=plan.spec.as_dict(),
-        last_attempt={
-            "rows": rows,
-            "seconds": round(seconds, 2),
-            "batch_size": options.batch_size,
-            "doubles_removed": doubles,
-        },
+        last_attempt=attempted | {"batch_size": options.batch_size, "doubles_removed": doubles},
     )
     study.write_json(record, "embeddings", plan.directory, "run.json")
 

@@ -55,7 +55,7 @@ MAY_IMPORT = {
 # an engine may be imported only there
 ENGINE_LIVES_IN = {
     "ray": ("cluster", "embedding", "inspecting"),
-    "torch": ("encoders", "exact", "searchers", "embedding.actor", "doctor"),
+    "torch": ("encoders", "exact", "searchers", "embedding.actor", "embedding.devices", "doctor"),
     "timm": ("encoders",),
     "open_clip": ("encoders",),
     "usearch": ("index",),

@@ -173,7 +173,7 @@ def test_encoders_lists_and_shows_one(capsys):
     assert "timm:<model>" in capsys.readouterr().out
     assert run("encoders", "timm:mobilenetv2_100") == 0
     said = capsys.readouterr().out
-    assert "short side to 256, bicubic" in said
+    assert "short side to 256, centre of 224, bicubic" in said
     assert "apache-2.0" in said
 
 

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
 
 from cbmir.images import dicom as decoder
+from cbmir.images.channels import in_color
 from cbmir.images.dicom_header import read_header
 from cbmir.images.errors import ImageError
 from cbmir.images.quiet import quiet
@@ -25,7 +26,7 @@ OWN = [0, 128, 255]
 
 def shown(data: Dataset | bytes, frame: int = 0) -> list[int]:
     """The first row of grey levels."""
-    pixels = decoder.decode(data if isinstance(data, bytes) else dicom_bytes(data), frame=frame)
+    pixels = in_color(decoder.decode(data if isinstance(data, bytes) else dicom_bytes(data), frame=frame))
     assert pixels.dtype == np.uint8
     assert (pixels == pixels[:, :, :1]).all()
     return pixels[0, :, 0].tolist()

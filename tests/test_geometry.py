@@ -12,6 +12,7 @@ from timm.data import create_transform
 from timm.data.transforms import ResizeKeepRatio
 from torchvision import transforms
 
+from cbmir.images.channels import in_color, in_grey
 from cbmir.images.geometry import FILTERS, Geometry, apply, resized
 
 MODES = {name: transforms.InterpolationMode(name) for name in FILTERS}
@@ -180,3 +181,32 @@ def test_an_unknown_mode_is_refused():
         match="geometry mode 'fit'; expected one of: squash, short_side, long_side, long_side_corner, pad_square",
     ):
         apply(Geometry(size=8, mode="fit"), drawn(9, 9))
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    width=sides,
+    height=sides,
+    size=crops,
+    more=st.integers(0, 9),
+    mode=st.sampled_from(["squash", "short_side", "long_side", "long_side_corner", "pad_square"]),
+    interpolation=st.sampled_from(sorted(FILTERS)),
+    fill=st.sampled_from([0, 77, (124, 116, 104)]),
+    grey=st.booleans(),
+)
+def test_grey_as_one_channel_gives_the_levels_of_three(width, height, size, more, mode, interpolation, fill, grey):
+    assume(not (grey and isinstance(fill, tuple)))  # a grey encoder's border has one level
+    levels = drawn(width, height)[:, :, 1]
+    three = np.repeat(levels[:, :, None], 3, axis=2)
+    geometry = Geometry(size, mode, size + more, interpolation, grey=grey, fill=fill)
+    assert in_grey(three).ndim == 2
+    np.testing.assert_array_equal(in_grey(three), levels)
+    np.testing.assert_array_equal(in_color(levels), three)
+    np.testing.assert_array_equal(apply(geometry, levels), apply(geometry, three))
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_one_level_of_color_keeps_three_channels(channel):
+    pixels = np.full((40, 50, 3), 9, np.uint8)
+    pixels[33, 41, channel] = 10
+    assert in_grey(pixels) is pixels

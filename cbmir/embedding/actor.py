@@ -1,6 +1,11 @@
-"""The model side of embedding: a block of pixels -> a block of vectors, all encoders in one pass."""
+"""The model side of embedding: a block of pixels -> a block of vectors, all encoders of a group in one pass."""
 
 from __future__ import annotations
+
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -11,49 +16,69 @@ from cbmir.encoders.fetch import Reach
 from cbmir.encoders.spec import EncoderSpec
 from cbmir.images.geometry import Geometry
 
+PASSED_ON = ("image_key", "uri", "need", "stage", "error")
+
+
+@dataclass(frozen=True)
+class Loads:
+    """What an actor holds: encoders by their position in the run, and how they are built."""
+
+    encoders: dict[int, EncoderSpec]
+    precisions: dict[int, str]
+    geometries: list[Geometry]  # of the pixel columns, in their order
+    needed_later: frozenset[int] = frozenset()  # pixel columns that the next group takes
+    device: str = "cpu"
+    threads: int = 1
+    batch_size: int | None = None
+    compiled: bool = False
+    reach: Reach = field(default_factory=Reach)
+
 
 class EncodeBlocks:
-    """A Ray actor that holds every encoder of the run on one device."""
+    """A Ray actor that holds the encoders of a group on one device."""
 
-    def __init__(
-        self,
-        specs: list[EncoderSpec],
-        geometries: list[Geometry],
-        *,
-        device: str,
-        precisions: list[str],
-        threads: int,
-        batch_size: int | None,
-        compiled: bool,
-        reach: Reach,
-        counter,
-    ) -> None:
-        if any(spec.needs_weights for spec in specs):
+    def __init__(self, loads: Loads, tally) -> None:
+        if any(spec.needs_weights for spec in loads.encoders.values()):
             import torch
 
-            torch.set_num_threads(threads)
-        self.geometries = geometries
-        self.counter = counter
-        self.encoders = [
-            build(s, device=device, precision=p, batch_size=batch_size, compiled=compiled, reach=reach)
-            for s, p in zip(specs, precisions, strict=True)
-        ]
+            torch.set_num_threads(loads.threads)
+        self.loads = loads
+        self.tally = tally
+        self.name = uuid.uuid4().hex
+        self.lock = threading.Lock()
+        self.encoders = {
+            i: build(
+                spec,
+                device=loads.device,
+                precision=loads.precisions[i],
+                batch_size=loads.batch_size,
+                compiled=loads.compiled,
+                reach=loads.reach,
+            )
+            for i, spec in loads.encoders.items()
+        }
+        self.told = {i: encoder.busy for i, encoder in self.encoders.items()}  # trying it out is not counted
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """pixels_* -> embedding_0 ... embedding_{e-1}: fixed-size lists of float32, null where there is none."""
+        """pixels_* -> embedding_<i> of each encoder: fixed-size lists of float32, null where there is none."""
+        began = time.time()
         good = block["error"].is_null().to_numpy(zero_copy_only=False)
         need = block["need"].to_numpy()
-        out = block.select(["image_key", "uri", "need", "stage", "error"])
-        failed = ~good
-        for i, encoder in enumerate(self.encoders):
+        out = block.select(self._kept(block.column_names))
+        failed = np.zeros(block.num_rows, bool) if self.loads.needed_later else ~good  # each broken image counts once
+        for i, encoder in self.encoders.items():
             wanted = np.flatnonzero(good & (need >> i & 1 == 1))
             geometry = encoder.spec.geometry
-            pixels = as_pixels(block[f"pixels_{self.geometries.index(geometry)}"], geometry)
+            pixels = as_pixels(block[f"pixels_{self.loads.geometries.index(geometry)}"], geometry)
             vectors = self._encode(encoder, pixels, wanted)
             out = out.append_column(f"embedding_{i}", _as_lists(vectors, wanted, block.num_rows, encoder.dim))
             failed[wanted] |= ~np.isfinite(vectors).all(axis=1)
-        self.counter.add.remote(block.num_rows, int(failed.sum()))
+        self._tell(block.num_rows, int(failed.sum()), began)
         return out
+
+    def _kept(self, columns: list[str]) -> list[str]:
+        later = {f"pixels_{i}" for i in self.loads.needed_later}
+        return [name for name in columns if name in PASSED_ON or name.startswith("embedding_") or name in later]
 
     def _encode(self, encoder, pixels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """Rows `wanted` of pixels (n, size, size, channels) -> (len(wanted), dim) float32."""
@@ -61,6 +86,14 @@ class EncodeBlocks:
             return np.zeros((0, encoder.dim), np.float32)
         chosen = pixels if len(wanted) == len(pixels) else pixels[wanted]
         return encoder.encode(chosen)
+
+    def _tell(self, rows: int, failed: int, began: float) -> None:
+        """Rows, and the seconds of forward passes since the last time, to whoever counts."""
+        with self.lock:
+            busy = {i: encoder.busy for i, encoder in self.encoders.items()}
+            forward = {i: busy[i] - self.told[i] for i in busy}
+            self.told = busy
+        self.tally.encoded.remote(self.name, rows, failed, forward, began, time.time())
 
 
 def _as_lists(vectors: np.ndarray, rows: np.ndarray, count: int, dim: int) -> pa.FixedSizeListArray:

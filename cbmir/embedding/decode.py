@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
+from cbmir.embedding.times import Times
+from cbmir.images.ahead import read_ahead
+from cbmir.images.channels import in_color, in_grey
 from cbmir.images.errors import ImageError
 from cbmir.images.geometry import Geometry, apply, reduction
-from cbmir.images.read import read_image
+from cbmir.images.read import read_pixels
 
 
-def decode_block(block: pa.Table, *, geometries: list[Geometry], whole: bool = False) -> pa.Table:
+@dataclass(frozen=True)
+class DecodeOptions:
+    """What is done to each image; `whole` and `color` turn off what makes it quick."""
+
+    geometries: list[Geometry]
+    whole: bool = False  # JPEG at its full size, even where an encoder takes far fewer pixels
+    color: bool = False  # grey images resized as three equal channels
+
+
+def decode_block(block: pa.Table, *, options: DecodeOptions, tally=None) -> pa.Table:
     """(image_key, uri, need) -> the same, and stage, error, pixels_0 ... pixels_{g-1}.
 
-    Each image is read and decoded once and brought to every geometry; pixels are fixed-size binary of
-    size * size * channels bytes. JPEG files are decoded as small as the geometries allow, unless `whole`. A broken image has stage and error, and pixels of zeros that nobody looks at.
+    Each image is read and decoded once and brought to every geometry; pixels are fixed-size binary of size * size * channels bytes.
+    A broken image has stage and error, and pixels of zeros that nobody looks at. `tally`: the actor that is told what took how long.
     """
     rows = block.num_rows
-    pixels = [np.zeros((rows, *geometry.shape), np.uint8) for geometry in geometries]
+    times = Times()
+    pixels = [np.zeros((rows, *geometry.shape), np.uint8) for geometry in options.geometries]
     stages: list[str | None] = [None] * rows
     errors: list[str | None] = [None] * rows
-    for row, uri in enumerate(block["uri"].to_pylist()):
+    uris = block["uri"].to_pylist()
+    files = times.each("read", read_ahead(uris))
+    for row, (uri, data) in enumerate(zip(uris, files, strict=True)):
         try:
-            image = read_image(uri, None if whole else partial(reduction, geometries=geometries))
-            for out, geometry in zip(pixels, geometries, strict=True):
-                out[row] = apply(geometry, image)
+            if isinstance(data, ImageError):
+                raise data
+            with times.of("decode"):
+                image = _decode(uri, data, options)
+            with times.of("resize"):
+                for out, geometry in zip(pixels, options.geometries, strict=True):
+                    out[row] = apply(geometry, image)
         except ImageError as error:
             stages[row], errors[row] = error.stage, str(error)[:500]
         except (ValueError, OSError, MemoryError) as error:  # e.g. a resize to nothing of an image one pixel high
@@ -35,7 +55,16 @@ def decode_block(block: pa.Table, *, geometries: list[Geometry], whole: bool = F
     block = block.append_column("error", pa.array(errors, pa.string()))
     for i, values in enumerate(pixels):
         block = block.append_column(f"pixels_{i}", _as_binary(values))
+    if tally is not None:
+        tally.decoded.remote(rows, times.seconds)
     return block
+
+
+def _decode(uri: str, data: bytes | None, options: DecodeOptions) -> np.ndarray:
+    """(H, W) or (H, W, 3) uint8, JPEG decoded as small as the geometries allow."""
+    reduce = None if options.whole else partial(reduction, geometries=options.geometries)
+    image = read_pixels(uri, reduce, data=data)
+    return in_color(image) if options.color else in_grey(image)
 
 
 def _as_binary(values: np.ndarray) -> pa.FixedSizeBinaryArray:

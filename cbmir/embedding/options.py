@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from cbmir.encoders.fetch import Reach
@@ -17,6 +18,9 @@ class EmbedOptions:
     device: str = "auto"  # auto, cpu, cuda
     precision: str = "auto"  # auto: bfloat16 where the device computes in it, else float32
     whole_decode: bool = False  # JPEG at its full size, even where an encoder takes far fewer pixels
+    color_resize: bool = False  # grey images resized as three equal channels; the result is the same
+    decode_workers: int | None = None  # tasks that read and decode at a time; None: as many as the encoders leave cores
+    profile: str | None = None  # file for Ray's timeline
     compiled: bool = False  # torch.compile
     reach: Reach = field(default_factory=Reach)  # how far the search for weights goes
     dtype: str = "float32"  # of the stored vectors
@@ -33,6 +37,10 @@ class EmbedOptions:
         """UserError for values outside what they can be."""
         if self.batch_size is not None and self.batch_size < 1:
             raise UserError(f"--batch-size {self.batch_size}; expected 1 or more")
+        if self.decode_workers is not None and self.decode_workers < 1:
+            raise UserError(f"--decode-workers {self.decode_workers}; expected 1 or more")
+        if self.profile and not os.path.isdir(os.path.dirname(os.path.abspath(self.profile))):
+            raise UserError(f"--profile {self.profile}: no such directory; expected a file to write in one that exists")
         if self.image_size is not None and not 8 <= self.image_size <= 4096:
             raise UserError(f"--image-size {self.image_size}; expected 8 to 4096 pixels")
         if not 0 <= self.max_failures <= 1:

@@ -3,167 +3,162 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import ray
 
 from cbmir.cluster import file_source, resources
-from cbmir.embedding.actor import EncodeBlocks
-from cbmir.embedding.addresses import write_addresses
-from cbmir.embedding.decode import decode_block
+from cbmir.embedding.actor import EncodeBlocks, Loads
+from cbmir.embedding.addresses import Addresses
+from cbmir.embedding.decode import DecodeOptions, decode_block
 from cbmir.embedding.options import EmbedOptions
+from cbmir.embedding.packing import Group, Packing
 from cbmir.embedding.plan import Plan
 from cbmir.embedding.sink import EmbeddingSink
+from cbmir.embedding.tally import Counts, Crew, Tally
+from cbmir.embedding.watch import Watch
 from cbmir.errors import UserError
+from cbmir.images.geometry import Geometry
 from cbmir.progress import Progress
 from cbmir.store import Study
 
 BLOCK_BYTES = 32 << 20  # pixels in one block between decode and encode
 BLOCK_ROWS = {"cpu": 64, "cuda": 256}  # images in one, where no batch size is asked for
+AHEAD = 2  # blocks that an actor has on its way beside the one that it computes
 
 
-def stream(study: Study, plans: list[Plan], options: EmbedOptions, *, attempt: str, device: str) -> int:
-    """Embed what is missing -> how many rows that was."""
-    geometries = list(dict.fromkeys(plan.spec.geometry for plan in plans))
+@dataclass(frozen=True)
+class Shape:
+    """What one round of a run looks like: which images go through which encoders in what portions."""
+
+    plans: list[Plan]
+    geometries: list[Geometry]
+    groups: tuple[Group, ...]
+    block_rows: int
+    device: str
+    task_cpus: float
+    decoders: int
+
+    @property
+    def row_bytes(self) -> int:
+        return sum(g.size * g.size * g.channels for g in self.geometries)
+
+    @property
+    def most_bytes(self) -> int:
+        """Of pixels and vectors in Ray's object store: those being made, on their way, and behind the actors, whatever the collection's size."""
+        actors = sum(group.actors for group in self.groups)
+        return (2 * self.decoders + (2 * AHEAD + 2) * actors + 4) * max(self.block_rows * self.row_bytes, 1 << 20)
+
+
+def shape_of(
+    plans: list[Plan], groups: tuple[Group, ...], packing: Packing, options: EmbedOptions, device: str
+) -> Shape:
+    """One round: the encoders of `groups`, in blocks of whole batches that stay below BLOCK_BYTES."""
+    chosen = [plans[i] for group in groups for i in group.encoders]
+    geometries = list(dict.fromkeys(plan.spec.geometry for plan in chosen))
     row_bytes = sum(g.size * g.size * g.channels for g in geometries)
-    block_rows = max(1, min(options.batch_size or BLOCK_ROWS[device], BLOCK_BYTES // row_bytes))
-    addresses = write_addresses(study, [plan.spec.name for plan in plans], attempt, least_rows=block_rows)
-    if addresses.rows == 0:
-        return 0
-    shape = pool_shape(resources(), device, weight_bytes=sum(plan.weight_bytes for plan in plans))
-    counter = _Counter.make()
+    rows = max(1, min(options.batch_size or BLOCK_ROWS[device], BLOCK_BYTES // row_bytes))
+    decoders = options.decode_workers or packing.decoders(max(1, int(resources()["CPU"])), groups)
+    first, renumbered = 0, []
+    for group in groups:
+        members = tuple(range(first, first + len(group.encoders)))
+        renumbered.append(Group(members, group.actors, group.gpus, group.cpus, group.threads))
+        first += len(members)
+    return Shape(chosen, geometries, tuple(renumbered), rows, device, packing.task_cpus, decoders)
+
+
+def stream(
+    study: Study, shape: Shape, options: EmbedOptions, addresses: Addresses, *, attempt: str, title: str
+) -> tuple[Counts, Crew]:
+    """Embed the images of `addresses` -> what the workers told of it, and who they were."""
+    tally = Tally.make()
+    names = [plan.spec.name for plan in shape.plans]
     sink = EmbeddingSink(
         study.address if not study.is_local else study.root,
-        [plan.spec.name for plan in plans],
+        names,
         attempt=attempt,
         dtype=options.dtype,
-        rows_per_file=max(block_rows, min(4096, addresses.rows // 32)),
+        rows_per_file=max(shape.block_rows, min(4096, addresses.rows // 32)),
+        tally=tally,
     )
-    constructor = {
-        "specs": [plan.spec for plan in plans],
-        "geometries": geometries,
-        "device": device,
-        "precisions": [plan.precision for plan in plans],
-        "threads": shape.threads,
-        "batch_size": options.batch_size,
-        "compiled": options.compiled,
-        "reach": options.reach,
-        "counter": counter,
-    }
-    with _block_size(block_rows * row_bytes):
-        dataset = (
-            ray.data.read_datasource(
-                file_source(addresses.files, study.fs),
-                override_num_blocks=len(addresses.files),
-                num_cpus=shape.task_cpus,
-            )
-            .map_batches(
-                decode_block,
-                fn_kwargs={"geometries": geometries, "whole": options.whole_decode},
-                batch_size=block_rows,
-                batch_format="pyarrow",
-                num_cpus=shape.task_cpus,
-            )
-            .map_batches(
-                EncodeBlocks,
-                fn_constructor_kwargs=constructor,
-                batch_size=block_rows,
-                batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(size=min(shape.actors, len(addresses.files))),
-                num_cpus=shape.actor_cpus,
-                num_gpus=1 if device == "cuda" else None,
-            )
-        )
-        with Progress("embed", addresses.rows) as progress, _watching(counter, progress):
+    tasks = len(addresses.files)
+    devices = sum(min(group.actors, tasks) for group in shape.groups)
+    crew = Crew(devices, max(1, int(resources()["CPU"])), on_cores=shape.device == "cpu")
+    with _limits(shape):
+        dataset = _decoded(study, shape, options, addresses, tally)
+        for number in range(len(shape.groups)):
+            dataset = _encoded(dataset, shape, number, options, tasks, tally)
+        with Progress(title, addresses.rows) as progress, Watch(tally, progress, names, crew):
             try:
                 dataset.write_datasink(sink, ray_remote_args={"num_cpus": shape.task_cpus})
             except ray.exceptions.RayTaskError as error:
                 if isinstance(error.cause, UserError):
                     raise UserError(str(error.cause)) from error
                 raise
-    return addresses.rows
+    return ray.get(tally.read.remote()), crew
+
+
+def _decoded(study: Study, shape: Shape, options: EmbedOptions, addresses: Addresses, tally):
+    """Addresses -> pixels, each file of addresses in a task of its own."""
+    decode = DecodeOptions(shape.geometries, whole=options.whole_decode, color=options.color_resize)
+    dataset = ray.data.read_datasource(
+        file_source(addresses.files, study.fs),
+        override_num_blocks=len(addresses.files),
+        num_cpus=shape.task_cpus,
+    )
+    return dataset.map_batches(
+        decode_block,
+        fn_kwargs={"options": decode, "tally": tally},
+        batch_size=shape.block_rows,
+        batch_format="pyarrow",
+        num_cpus=shape.task_cpus,
+        compute=ray.data.TaskPoolStrategy(size=shape.decoders) if options.decode_workers else None,
+    )
+
+
+def _encoded(dataset, shape: Shape, number: int, options: EmbedOptions, tasks: int, tally):
+    """Pixels -> vectors of one group of encoders."""
+    group = shape.groups[number]
+    later = [shape.plans[i].spec.geometry for g in shape.groups[number + 1 :] for i in g.encoders]
+    loads = Loads(
+        encoders={i: shape.plans[i].spec for i in group.encoders},
+        precisions={i: shape.plans[i].precision for i in group.encoders},
+        geometries=shape.geometries,
+        needed_later=frozenset(shape.geometries.index(geometry) for geometry in later),
+        device=shape.device,
+        threads=group.threads,
+        batch_size=options.batch_size,
+        compiled=options.compiled,
+        reach=options.reach,
+    )
+    on_gpu = shape.device == "cuda"
+    return dataset.map_batches(
+        EncodeBlocks,
+        fn_constructor_kwargs={"loads": loads, "tally": tally},
+        batch_size=shape.block_rows,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(
+            size=min(group.actors, tasks),
+            max_tasks_in_flight_per_actor=AHEAD + 1,
+            enable_true_multi_threading=on_gpu,
+        ),
+        num_cpus=group.cpus,
+        num_gpus=group.gpus or None,
+        # two threads feed a GPU: one prepares pixels while it computes those of the other
+        **({"max_concurrency": 2} if on_gpu else {}),
+    )
 
 
 @contextlib.contextmanager
-def _block_size(target: int) -> Iterator[None]:
-    """Ray Data blocks of about `target` bytes: its default of 128 MiB would hold back the first results for minutes."""
+def _limits(shape: Shape) -> Iterator[None]:
+    """Ray Data within its portion: blocks of about one batch (its default of 128 MiB would hold back the first results for minutes),
+    and no more of them at a time than keep everybody busy, so that decoding waits instead of spilling."""
     context = ray.data.DataContext.get_current()
-    before = context.target_max_block_size
-    context.target_max_block_size = max(target, 1 << 20)
+    before = context.target_max_block_size, context.execution_options.resource_limits
+    context.target_max_block_size = max(shape.block_rows * shape.row_bytes, 1 << 20)
+    context.execution_options.resource_limits = before[1].copy(object_store_memory=shape.most_bytes)
     try:
         yield
     finally:
-        context.target_max_block_size = before
-
-
-@dataclass(frozen=True)
-class PoolShape:
-    """How a cluster is shared between decoding and encoding."""
-
-    actors: int
-    threads: int  # torch threads of an actor
-    actor_cpus: float
-    task_cpus: float
-
-
-def pool_shape(found: dict[str, float], device: str, *, weight_bytes: int) -> PoolShape:
-    """Cores and GPUs -> actors and their shares.
-
-    GPU: one actor a GPU. CPU: one single-threaded actor a core up to 8 cores, then 4 threads each, as far as half of the
-    memory holds the weights; actors ask Ray for half of the cores they can use and decode tasks for half a core, so
-    that neither can take all cores and starve the other (a job whose actors hold every core never reads a row).
-    """
-    cores = max(1, int(found["CPU"]))
-    if device == "cuda":
-        return PoolShape(actors=max(1, int(found["GPU"])), threads=1, actor_cpus=min(1.0, cores / 4), task_cpus=0.5)
-    threads = 1 if cores <= 8 else 4
-    actors = max(1, cores // threads)
-    if weight_bytes and found["memory"]:
-        actors = max(1, min(actors, int(found["memory"] / 2 / (3 * weight_bytes))))
-        threads = max(threads, cores // actors)
-    return PoolShape(actors=actors, threads=threads, actor_cpus=round(0.49 * cores / actors, 2), task_cpus=0.5)
-
-
-class _Counter:
-    """Rows that have passed the encoders, counted in an actor that the driver asks."""
-
-    def __init__(self) -> None:
-        self.done = 0
-        self.failed = 0
-
-    def add(self, rows: int, failed: int) -> None:
-        self.done += rows
-        self.failed += failed
-
-    def read(self) -> tuple[int, int]:
-        return self.done, self.failed
-
-    @classmethod
-    def make(cls):
-        return ray.remote(num_cpus=0, max_restarts=-1)(cls).remote()
-
-
-class _watching:
-    """A thread that shows the counter while the block runs."""
-
-    def __init__(self, counter, progress: Progress) -> None:
-        self.counter, self.progress = counter, progress
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-
-    def _watch(self) -> None:
-        while not self.stop.wait(0.5):
-            try:
-                done, failed = ray.get(self.counter.read.remote(), timeout=5)
-            except ray.exceptions.RayError:
-                continue  # progress is for people: the run itself says what is wrong
-            self.progress.update(done, failed)
-
-    def __enter__(self) -> None:
-        self.thread.start()
-
-    def __exit__(self, *exception) -> None:
-        self.stop.set()
-        self.thread.join()
+        context.target_max_block_size, context.execution_options.resource_limits = before

@@ -9,6 +9,7 @@ from typing import Any
 
 from cbmir.embedding.account import account
 from cbmir.embedding.options import EmbedOptions
+from cbmir.embedding.packing import Need
 from cbmir.encoders.build import build
 from cbmir.encoders.spec import EncoderSpec
 from cbmir.encoders.table import resolve
@@ -28,6 +29,10 @@ class Plan:
     weight_bytes: int
     weights: dict[str, Any] | None  # address, revision and SHA-256 of the file they came from
     decode: str  # reduced: JPEG as small as the geometry allows; whole
+
+    @property
+    def need(self) -> Need:
+        return Need(self.spec.name, self.weight_bytes, self.spec.geometry.size**2)
 
     @property
     def directory(self) -> str:

@@ -6,6 +6,7 @@ the checkpoint.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 import numpy as np
@@ -23,12 +24,15 @@ NOT_FINITE = "the encoder's vector is not finite in the stored type"
 class EmbeddingSink(Datasink):
     """Writes blocks of `EncodeBlocks` into embeddings/encoder=E and failures/encoder=E."""
 
-    def __init__(self, address: str, encoders: list[str], *, attempt: str, dtype: str, rows_per_file: int) -> None:
+    def __init__(
+        self, address: str, encoders: list[str], *, attempt: str, dtype: str, rows_per_file: int, tally=None
+    ) -> None:
         self.address = address
         self.encoders = encoders
         self.attempt = attempt
         self.dtype = dtype
         self.rows_per_file = rows_per_file
+        self.tally = tally
 
     @property
     def min_rows_per_write(self) -> int:
@@ -37,8 +41,11 @@ class EmbeddingSink(Datasink):
     def write(self, blocks: Iterable[pa.Table], ctx) -> None:
         study = Study(self.address)
         table = pa.concat_tables(list(blocks))
+        began = time.perf_counter()
         for i, encoder in enumerate(self.encoders):
             self._write_one(study, table, i, encoder)
+        if self.tally is not None:
+            self.tally.wrote.remote(table.num_rows, time.perf_counter() - began)
 
     def _write_one(self, study: Study, table: pa.Table, i: int, encoder: str) -> None:
         rows = table.filter(pc.equal(pc.bit_wise_and(pc.shift_right(table["need"], i), 1), 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -24,6 +25,7 @@ class Encoder(Protocol):
     parameters: int
     weight_bytes: int
     precision: str
+    busy: float  # seconds that forward passes took so far
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """pixels: (n, size, size, channels) uint8 -> (n, dim) float32; of length 1 only where the spec says so."""
@@ -89,9 +91,13 @@ class ThumbnailEncoder:
     def __init__(self, spec: EncoderSpec) -> None:
         self.spec = spec
         self.dim = int(np.prod(spec.geometry.shape))
+        self.busy = 0.0
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
-        return pixels.reshape(len(pixels), -1).astype(np.float32) / np.float32(255)
+        began = time.perf_counter()
+        vectors = pixels.reshape(len(pixels), -1).astype(np.float32) / np.float32(255)
+        self.busy += time.perf_counter() - began
+        return vectors
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from cbmir.encoders.fetch import Weights
+from cbmir.encoders.processor import processor
 from cbmir.encoders.sizes import grain, nearest_valid, refuse_remainder
 from cbmir.encoders.spec import OUTPUTS, EncoderSpec
 from cbmir.encoders.state import state_sha256
@@ -44,6 +45,7 @@ class TorchEncoder:
         self.parameters = sum(parameter.numel() for parameter in module.parameters())
         self.weight_bytes = sum(p.numel() * p.element_size() for p in module.parameters())
         self.device = torch.device(device)
+        self.processor = processor(self.device)
         self.precision = precision
         self.batch_size = batch_size or usual_batch(self.device.type, spec.geometry.size)
         self.patches = grain(module)
@@ -64,8 +66,13 @@ class TorchEncoder:
         if compiled:
             self.module = torch.compile(self.module)
 
+    @property
+    def busy(self) -> float:
+        """Seconds that forward passes took so far."""
+        return self.processor.busy
+
     def encode(self, pixels: np.ndarray) -> np.ndarray:
-        """pixels: (n, size, size, channels) uint8 -> (n, dim) float32."""
+        """pixels: (n, size, size, channels) uint8 -> (n, dim) float32; several threads may call it where the device is a GPU."""
         vectors = np.empty((len(pixels), self.dim), np.float32)
         start = 0
         while start < len(pixels):
@@ -81,28 +88,35 @@ class TorchEncoder:
         return vectors
 
     def _batch(self, pixels: np.ndarray) -> np.ndarray:
-        """One forward pass; a short batch is filled up where the model is compiled for one shape."""
+        """One forward pass; a short batch is filled up, so that the device sees few shapes."""
         count = len(pixels)
-        if self.compiled and count < self.batch_size:
-            pixels = np.concatenate([pixels, np.zeros((self.batch_size - count, *pixels.shape[1:]), np.uint8)])
-        return self._forward(pixels)[:count].numpy()
+        full = self._padded(count)
+        if full > count:
+            pixels = np.concatenate([pixels, np.zeros((full - count, *pixels.shape[1:]), np.uint8)])
+        return self._forward(pixels)[:count]
 
-    def _forward(self, pixels: np.ndarray) -> torch.Tensor:
-        """(n, size, size, channels) uint8 -> (n, dim) float32 on the CPU."""
+    def _padded(self, count: int) -> int:
+        """Compiled: always the batch size; on a GPU the next power of two; on a CPU, which pays for each image, as many as there are."""
+        if self.compiled:
+            return max(count, self.batch_size)
+        return count if self.device.type == "cpu" else max(count, min(self.batch_size, 1 << (count - 1).bit_length()))
+
+    def _forward(self, pixels: np.ndarray) -> np.ndarray:
+        """(n, size, size, channels) uint8 -> (n, dim) float32."""
+        noise = (self.draws(pixels),) if self.draws else ()
+        return self.processor.run(pixels, lambda batch: self._vectors(batch, *noise))
+
+    def _vectors(self, batch: torch.Tensor, *noise: torch.Tensor) -> torch.Tensor:
+        """(n, size, size, channels) uint8 -> (n, dim) float32, both on the device."""
         kind = PRECISIONS[self.precision]
         with torch.inference_mode(), torch.autocast(self.device.type, kind, enabled=kind is not None):
-            writable = pixels if pixels.flags.writeable else pixels.copy()  # Ray's shared memory is read-only
-            batch = torch.from_numpy(writable).to(self.device, non_blocking=True)  # (n, size, size, channels) uint8
             batch = batch.permute(0, 3, 1, 2).float().div_(255)  # (n, channels, size, size)
             batch = self._without_border(batch, (batch - self.mean) / self.std)
             if batch.shape[1] < self.channels:  # grey images, a network of three channels
                 batch = batch.expand(-1, self.channels, -1, -1)
             batch = batch.contiguous(memory_format=self.memory_format)
-            noise = (self.draws(pixels).to(self.device),) if self.draws else ()
-            vectors = self.module(batch, *noise).float()  # (n, dim)
-            if self.spec.unit:
-                vectors = torch.nn.functional.normalize(vectors, dim=-1)
-        return vectors.cpu()
+            vectors = self.module(batch, *(numbers.to(self.device) for numbers in noise)).float()  # (n, dim)
+            return torch.nn.functional.normalize(vectors, dim=-1) if self.spec.unit else vectors
 
     def _without_border(self, levels: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
         """Segment Anything pads with zeros after normalising; bytes can hold that colour only to half a level."""
@@ -144,12 +158,12 @@ class TorchEncoder:
             raise UserError(f"{self.spec.name} gives {vectors.shape[1]} numbers; expected dim = {self.spec.dim}")
         return vectors.shape[1]
 
-    def _try(self, size: int) -> torch.Tensor:
+    def _try(self, size: int) -> np.ndarray:
         return self._forward(np.zeros((1, size, size, self.spec.geometry.channels), np.uint8))
 
     def _works(self, size: int) -> bool:
         try:
-            return bool(torch.isfinite(self._try(size)).all())
+            return bool(np.isfinite(self._try(size)).all())
         except _UNFIT:
             return False
 

@@ -20,6 +20,18 @@ def embed_options(command: ArgumentParser) -> None:
         help="decode JPEG at full size even where an encoder takes less than half of it",
     )
     command.add_argument(
+        "--color-resize", action="store_true", help="resize grey images as three channels: slower, with the same result"
+    )
+    command.add_argument(
+        "--decode-workers",
+        type=int,
+        metavar="N",
+        help="images read and decoded at a time (default: cores that encoders leave)",
+    )
+    command.add_argument(
+        "--profile", metavar="FILE", help="write Ray's timeline, for chrome://tracing or ui.perfetto.dev"
+    )
+    command.add_argument(
         "--dtype-stored", choices=("float32", "float16"), default="float32", help="of the stored vectors"
     )
     command.add_argument(

@@ -1,4 +1,4 @@
-"""DICOM -> (H, W, 3) uint8, displayed as the standard says (PS3.3 C.7.6.3, C.7.6.16, C.11.1, C.11.2).
+"""DICOM -> (H, W) or (H, W, 3) uint8, displayed as the standard says (PS3.3 C.7.6.3, C.7.6.16, C.11.1, C.11.2).
 
 What pydicom says of a broken file may quote its header, so of its errors only the kind goes into a message.
 """
@@ -22,7 +22,7 @@ _last: tuple | None = None  # bytes and data set of the last file with several f
 
 
 def decode(data: bytes, *, frame: int = 0) -> np.ndarray:
-    """One frame of a DICOM file -> (H, W, 3) uint8; header fields go nowhere else.
+    """One frame of a DICOM file -> (H, W) uint8 of grey or (H, W, 3) of color; header fields go nowhere else.
 
     Grey: modality LUT or rescale, then the first VOI LUT or window, then MONOCHROME1 inverted; the frame's own where it has its own.
     Without a window, unsigned 8-bit levels stay as they are, and others are scaled from the frame's own range, in which pixels that
@@ -81,8 +81,7 @@ def _decode(dataset, frame: int) -> np.ndarray:
         return _color(_palette(values, dataset), dataset)
     if values.ndim == 3:
         return _color(values, dataset)
-    levels = grey(values, dataset, frame=frame, inverted=kind == "MONOCHROME1")
-    return np.repeat(levels[:, :, None], 3, axis=2)
+    return grey(values, dataset, frame=frame, inverted=kind == "MONOCHROME1")
 
 
 def _palette(values: np.ndarray, dataset) -> np.ndarray:

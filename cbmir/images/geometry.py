@@ -60,17 +60,20 @@ class Geometry:
 
 
 def apply(geometry: Geometry, pixels: np.ndarray) -> np.ndarray:
-    """pixels: (H, W, 3) uint8 -> (size, size, channels) uint8."""
+    """pixels: (H, W, 3) uint8, or (H, W) for grey -> (size, size, channels) uint8."""
     image = Image.fromarray(pixels)
     if geometry.grey:
         image = image.convert("L")
     if geometry.mode == "pad_square":
+        image = image if isinstance(geometry.fill, int) or geometry.grey else image.convert("RGB")
         image = _framed(image, max(geometry.size, *image.size), geometry)
     new = resized(image.size, geometry)
     if new[0] * new[1] > MOST_PIXELS:
         raise ValueError(f"{image.width} x {image.height} pixels are too thin: they would become {new[0]} x {new[1]}")
     if new != image.size:
         image = image.resize(new, FILTERS[geometry.interpolation])
+    if not geometry.grey:
+        image = image.convert("RGB")  # of grey, after the resize: its levels are those of three equal channels
     return np.asarray(_centre(image, geometry)).reshape(geometry.shape)
 
 
@@ -122,7 +125,7 @@ def _half(pixels: int, centre: str) -> int:
 
 def _framed(image: Image.Image, size: int, geometry: Geometry) -> Image.Image:
     """The image in the middle (or the upper left corner) of a canvas that is nowhere smaller than `size`."""
-    one_level = isinstance(geometry.fill, int) and not geometry.grey
+    one_level = isinstance(geometry.fill, int) and image.mode == "RGB"
     fill = (geometry.fill,) * 3 if one_level else geometry.fill  # Pillow takes one number in RGB for red alone
     canvas = Image.new(image.mode, (max(size, image.width), max(size, image.height)), fill)
     corner = geometry.mode == "long_side_corner"

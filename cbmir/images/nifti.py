@@ -62,7 +62,7 @@ def _close_streams() -> None:
 
 
 def read_slice(location: str, part: dict[str, str], data: bytes | None = None) -> np.ndarray:
-    """The slice that `part` names (axis, slice, time, window) -> (H, W, 3) uint8; `data`: the file's bytes, if they have been read.
+    """The slice that `part` names (axis, slice, time, window) -> (H, W) uint8, or (H, W, 3) of a color volume; `data`: the file's bytes, if they have been read.
 
     window: center,width in the volume's own units (behind scl_slope and scl_inter). Without one the header's cal_min to cal_max,
     else bytes as they are, else the volume's own range, so that all its slices have one scale. Voxels that are not finite are black.
@@ -79,7 +79,7 @@ def read_slice(location: str, part: dict[str, str], data: bytes | None = None) -
     shown = _scaled(values, volume)
     shown = np.where(np.isfinite(shown), shown, low)
     grey = np.clip((np.clip(shown, low, high) - low) * 255.0 / (high - low), 0, 255)
-    return np.repeat(np.round(grey).astype(np.uint8)[:, :, None], 3, axis=2)
+    return np.round(grey).astype(np.uint8)
 
 
 def _window(text: str) -> tuple[float, float]:

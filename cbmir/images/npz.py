@@ -86,7 +86,7 @@ def read_row(location: str, part: dict[str, str]) -> np.ndarray:
     try:
         with _lock:
             values = _row(location, part["array"], row)
-        return _as_rgb(_slice(values, index, axis) if "slice" in part else values)
+        return _as_bytes(_slice(values, index, axis) if "slice" in part else values)
     except ImageError:
         raise
     except Exception as error:  # a broken zip raises many things; one image must not end a run
@@ -184,8 +184,8 @@ def array_names(location: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _as_rgb(values: np.ndarray) -> np.ndarray:
-    """(H, W), (H, W, 1) or (H, W, 3) of real numbers -> (H, W, 3) uint8; other numbers than bytes are scaled from their own range."""
+def _as_bytes(values: np.ndarray) -> np.ndarray:
+    """(H, W), (H, W, 1) or (H, W, 3) of real numbers -> (H, W) or (H, W, 3) uint8; other numbers than bytes are scaled from their own range."""
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     if values.ndim != 2 and not (values.ndim == 3 and values.shape[2] == 3):
@@ -193,6 +193,4 @@ def _as_rgb(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind not in "biuf":
         raise ImageError(f"an array of {values.dtype}; expected integers or floats", stage="decode")
     refuse_large(values.shape[1], values.shape[0])
-    if values.dtype != np.uint8:
-        values = stretch(values)
-    return values.copy() if values.ndim == 3 else np.repeat(values[:, :, None], 3, axis=2)
+    return values.copy() if values.dtype == np.uint8 else stretch(values)

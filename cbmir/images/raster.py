@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF and what else Pillow reads -> (H, W, 3) uint8."""
+"""PNG, JPEG, TIFF and what else Pillow reads -> (H, W) or (H, W, 3) uint8."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TURNS = {
 
 
 def decode(data: bytes, reduce: Reduce | None = None) -> np.ndarray:
-    """Bytes of an image file -> (H, W, 3) uint8, upright as its EXIF orientation says.
+    """Bytes of an image file -> (H, W) uint8 if it is stored as grey, else (H, W, 3), upright as its EXIF orientation says.
 
     reduce: (width, height) -> how many times smaller a JPEG may be decoded; without it, and for all else, whole.
 
@@ -44,13 +44,13 @@ def decode(data: bytes, reduce: Reduce | None = None) -> np.ndarray:
             image.draft(image.mode, tuple(-(-side // factor) for side in image.size))
         if _is_deep_with_alpha(data):
             high_and_low = np.asarray(_upright(_opened(_as_rgba(data))))
-            return _grey(high_and_low[:, :, 0].astype(np.uint16) << 8 | high_and_low[:, :, 1])
+            return _levels(high_and_low[:, :, 0].astype(np.uint16) << 8 | high_and_low[:, :, 1])
         inverted = image.format == "TIFF" and image.mode in _DEEP and image.tag_v2.get(262) == 0  # WhiteIsZero
         image = _upright(image)
         if image.mode in _DEEP:
-            grey = _grey(np.asarray(image))
+            grey = _levels(np.asarray(image))
             return 255 - grey if inverted else grey
-        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+        return np.array(image if image.mode in ("L", "RGB") else image.convert("RGB"))
 
 
 def describe(data: bytes) -> tuple[str, int, int]:
@@ -100,12 +100,8 @@ def _as_rgba(data: bytes) -> bytes:
     return data[:12] + head + zlib.crc32(head).to_bytes(4, "big") + data[33:]
 
 
-def _grey(values: np.ndarray) -> np.ndarray:
-    """Grey levels of more than 8 bits, (H, W) -> (H, W, 3) uint8."""
-    return np.repeat(_levels(values)[:, :, None], 3, axis=2)
-
-
 def _levels(values: np.ndarray) -> np.ndarray:
+    """Grey levels of more than 8 bits, (H, W) -> (H, W) uint8."""
     if values.dtype.kind in "iu" and values.size and values.min() >= 0 and values.max() <= 0xFFFF:
         high = values >> 8
         if values.max() > 0xFF and np.array_equal(high, values & 0xFF):  # v * 257: eight bits, written as sixteen

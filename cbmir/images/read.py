@@ -1,4 +1,4 @@
-"""uri -> (H, W, 3) uint8, whatever the format.
+"""uri -> pixels of uint8, whatever the format.
 
 The format is found from the bytes, not from the suffix. A part of a file is addressed behind '#':
 `scan.dcm#frame=3`, `breastmnist.npz#array=train_images&row=12`, `brain.nii.gz#axis=2&slice=40`.
@@ -11,10 +11,11 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from cbmir.images import dicom, files, nifti, npz, raster
+from cbmir.images.channels import in_color
 from cbmir.images.errors import ImageError
 from cbmir.images.parts import number, refuse_others
 
-__all__ = ["kept_bytes", "read_bytes", "read_image", "split_uri"]
+__all__ = ["is_whole_file", "kept_bytes", "read_bytes", "read_image", "read_pixels", "split_uri"]
 
 read_bytes = files.read_bytes
 _PARTS = {"array", "row", "slice", "frame", "axis", "time", "window"}  # what may stand behind '#'
@@ -25,9 +26,15 @@ _last: tuple[tuple, bytes] | None = (
 
 
 def read_image(uri: str, reduce: raster.Reduce | None = None) -> np.ndarray:
-    """The image at `uri` -> (H, W, 3) uint8 RGB; grey images have three equal channels. ImageError where there is none.
+    """The image at `uri` -> (H, W, 3) uint8 RGB; grey images have three equal channels. Otherwise as `read_pixels`."""
+    return in_color(read_pixels(uri, reduce))
+
+
+def read_pixels(uri: str, reduce: raster.Reduce | None = None, *, data: bytes | None = None) -> np.ndarray:
+    """The image at `uri` -> (H, W) uint8 where it is stored as grey, else (H, W, 3) RGB. ImageError where there is none.
 
     reduce: (width, height) -> how many times smaller a JPEG may be decoded (`geometry.reduction`); None: whole.
+    data: the file's bytes, if they have been read ahead, which is for files that `is_whole_file` says.
     """
     location, part = split_uri(uri)
     name = location.partition("?")[0].lower()
@@ -38,16 +45,21 @@ def read_image(uri: str, reduce: raster.Reduce | None = None) -> np.ndarray:
         if name.endswith(nifti.SUFFIXES):
             refuse_others(part, nifti.PARTS, "a NIfTI volume")
             return nifti.read_slice(location, part)
-        return _decode(location, part, reduce)
+        return _decode(_bytes(location, keep=bool(part)) if data is None else data, location, part, reduce)
     except ImageError:
         raise
     except Exception as error:  # decoders raise whatever a broken file provokes; one image must not end a run
         raise ImageError(f"{type(error).__name__}: {error}", stage="decode") from error
 
 
-def _decode(location: str, part: dict[str, str], reduce: raster.Reduce | None) -> np.ndarray:
+def is_whole_file(uri: str) -> bool:
+    """Whether the image is decoded from all bytes of one file, which holds no other image of the collection."""
+    location, part = split_uri(uri)
+    return not part and not location.partition("?")[0].lower().endswith((".npz", *nifti.SUFFIXES))
+
+
+def _decode(data: bytes, location: str, part: dict[str, str], reduce: raster.Reduce | None) -> np.ndarray:
     """A file whose format its bytes tell."""
-    data = _bytes(location, keep=bool(part))
     if nifti.is_nifti(data):
         refuse_others(part, nifti.PARTS, "a NIfTI volume")
         return nifti.read_slice(location, part, data)
