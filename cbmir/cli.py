@@ -84,6 +84,12 @@ def _phantoms(a: argparse.Namespace) -> None:
     )
 
 
+def _pack(a: argparse.Namespace) -> None:
+    from cbmir.pack import PackOptions, pack_images
+
+    pack_images(Study(a.study), PackOptions(**{field: getattr(a, field) for field in PackOptions.__dataclass_fields__}))
+
+
 def _embed(a: argparse.Namespace) -> None:
     from cbmir.embed import embed
 
@@ -101,6 +107,7 @@ def _embed_options(a: argparse.Namespace):
         compiled=a.compile,
         reach=_reach(a),
         dtype=a.dtype_stored,
+        packed=a.packed,
         whole_decode=a.whole_decode,
         color_resize=a.color_resize,
         decode_workers=a.decode_workers,
@@ -290,6 +297,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "manifest": _manifest,
     "manifest check": _manifest_check,
     "phantoms": _phantoms,
+    "pack": _pack,
     "embed": _embed,
     "embeddings import": _embeddings_import,
     "index": _index,

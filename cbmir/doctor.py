@@ -114,9 +114,26 @@ def _study(study: Study) -> Iterator[str]:
         left = study.names(".staging")
         if left:
             yield f"note  {len(left)} unfinished writes of killed runs; the stage that made them removes them when it runs again"
+    if study.exists("packed"):
+        yield _packed(study)
     for encoder in study.names("embeddings"):
         yield from _encoder(study, encoder, manifest)
     yield from _results(study)
+
+
+def _packed(study: Study) -> str:
+    from cbmir.pack import account
+
+    run = study.run_of("packed") or study.read_json("packed", "started.json") or {"parameters": {}}
+    side = run["parameters"].get("short_side", 512)
+    whole = " --whole-decode" if run["parameters"].get("whole") else ""
+    again = f"cbmir pack --study {study.address} --short-side {side}{whole}"
+    counted = account(study)
+    if study.run_of("packed") is None or counted.missing:
+        return f"act   pack: {counted.line()}; go on with: {again}"
+    if counted.failed:
+        return f"note  pack: {counted.line()}; try them again with: {again} --retry-failures"
+    return f"ok    pack: {counted.line()}; short side {side}, {run['bytes'] / 1e6:,.1f} MB"
 
 
 def _encoder(study: Study, encoder: str, manifest: dict) -> Iterator[str]:
@@ -148,7 +165,8 @@ def _embed_again(study: Study, encoder: str) -> str:
     spec = started.get("spec", {})
     name = spec.get("asked") or encoder
     weights = f" --weights {spec['weights']}" if spec.get("weights") else ""
-    return f"cbmir embed --study {study.address} --encoder {name}{weights}"
+    packed = " --packed" if started.get("packed") else ""
+    return f"cbmir embed --study {study.address} --encoder {name}{weights}{packed}"
 
 
 def _is_old(study: Study, encoder: str, dataset: str, made: dict) -> bool:

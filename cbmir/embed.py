@@ -15,14 +15,16 @@ from typing import Any
 
 from cbmir.cluster import ray_session, resources, timeline
 from cbmir.embedding.account import Account, account, embedded_digest, remove_doubles
-from cbmir.embedding.addresses import staging, sweep, write_addresses
+from cbmir.embedding.addresses import staging, sweep, sweep_debris, write_addresses
 from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.packing import Group, Packing, pack
 from cbmir.embedding.plan import Plan, begun_with, is_done, make_plan, prepare, resolve_all
+from cbmir.embedding.source import source_of
 from cbmir.embedding.tally import in_words, summary
 from cbmir.encoders.build import best_precision
 from cbmir.encoders.fetch import fetch
-from cbmir.errors import TooManyFailures, UserError
+from cbmir.errors import UserError, refuse_many_failures
+from cbmir.select import embedded_by
 from cbmir.store import Study, run_record
 
 FITS_ANY_GPU = 4 << 30  # bytes of weights that leave room for activations on GPUs of 8 GiB and more
@@ -39,10 +41,11 @@ def embed(study: Study, encoders: list[str], options: EmbedOptions, *, say=print
         raise UserError("no encoder named; expected --encoder NAME; see cbmir encoders")
     manifest = study.require("manifest")
     specs = resolve_all(encoders, options)
+    source = source_of(study, specs, options)
     for spec in specs:  # before Ray starts
         fetch(spec, options.reach)
     with contextlib.ExitStack() as stack:
-        plans = _with_precision(study, [make_plan(spec, options) for spec in specs], options, stack)
+        plans = _with_precision(study, [make_plan(spec, options, source) for spec in specs], options, stack)
         for plan in plans:
             prepare(study, plan, options)
         todo = [plan for plan in plans if not is_done(study, plan, manifest)]
@@ -51,7 +54,8 @@ def embed(study: Study, encoders: list[str], options: EmbedOptions, *, say=print
     accounts = [account(study, plan.spec.name) for plan in plans]
     for result in accounts:
         say(result.line())
-    _refuse_many_failures(accounts, options.max_failures)
+    for result in accounts:
+        refuse_many_failures(result.encoder, result.failed, result.total, options.max_failures, see="failures")
     return accounts
 
 
@@ -86,7 +90,7 @@ def _run(study: Study, plans: list[Plan], manifest: dict, options: EmbedOptions,
     attempt = uuid.uuid4().hex
     for plan in plans:
         study.delete("embeddings", plan.directory, "run.json")
-        _sweep(study, plan)
+        sweep_debris(study, embedded_by(plan.spec.name))
         started = plan.started(attempt=attempt, dtype=options.dtype)
         study.write_json(started, "embeddings", plan.directory, "started.json")
     sweep(study)
@@ -128,7 +132,7 @@ def _round(
     shape = shape_of(plans, groups, packing, options, device)
     names = [plan.spec.name for plan in shape.plans]
     try:
-        addresses = write_addresses(study, names, attempt, least_rows=shape.block_rows)
+        addresses = write_addresses(study, names, attempt, least_rows=shape.block_rows, packed=options.packed)
         attempted: dict[str, Any] = {"images": 0}
         if addresses.rows:
             told, crew = stream(study, shape, options, addresses, attempt=attempt, title=title)
@@ -141,18 +145,12 @@ def _round(
         _finish(study, plan, manifest, options, attempted)
 
 
-def _sweep(study: Study, plan: Plan) -> None:
-    """Remove half-written files of killed runs."""
-    for dataset in ("embeddings", "failures"):
-        for path in study.files(dataset, plan.directory, suffix=""):
-            if ".parquet.tmp-" in path or ".json.tmp-" in path:
-                study.fs.delete_file(path)
-
-
 def _finish(study: Study, plan: Plan, manifest: dict, options: EmbedOptions, attempted: dict[str, Any]) -> None:
     """Conservation, then run.json: every row of the manifest is an embedding or a failure, once."""
-    doubles = remove_doubles(study, plan.spec.name)
+    doubles = remove_doubles(study, embedded_by(plan.spec.name))
     result = account(study, plan.spec.name)
+    if result.missing and plan.source.packed:
+        raise UserError(f"{result.line()}: packed images could not be read; run the same command again")
     if result.missing:
         raise RuntimeError(f"{result.line()}: rows were lost on the way; run the same command again to embed them")
     record = run_record(
@@ -164,7 +162,8 @@ def _finish(study: Study, plan: Plan, manifest: dict, options: EmbedOptions, att
         dim=plan.dim,
         dtype=options.dtype,
         precision=plan.precision,
-        decode=plan.decode,
+        decode=plan.source.decode,
+        packed=plan.source.packed,
         random_weights=plan.spec.random_seed,
         weights_sha256=plan.weights_sha256,
         weights=plan.weights,
@@ -172,14 +171,3 @@ def _finish(study: Study, plan: Plan, manifest: dict, options: EmbedOptions, att
         last_attempt=attempted | {"batch_size": options.batch_size, "doubles_removed": doubles},
     )
     study.write_json(record, "embeddings", plan.directory, "run.json")
-
-
-def _refuse_many_failures(accounts: list[Account], allowed: float) -> None:
-    for result in accounts:
-        share = result.failed / max(1, result.total)
-        if share > allowed:
-            raise TooManyFailures(
-                f"{result.encoder}: {result.failed:,} of {result.total:,} images failed ({share:.1%}), more than --max-failures "
-                f"{allowed:.1%}; what succeeded is kept; see: cbmir sql --study DIR "
-                '"SELECT error, count(*) FROM failures GROUP BY 1"'
-            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as csv_module
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from cbmir.datasets.folder import IMAGE_SUFFIXES
 from cbmir.encoders.build import Encoder, build
 from cbmir.encoders.spec import EncoderSpec
 from cbmir.errors import UserError
-from cbmir.images.errors import ImageError
-from cbmir.images.geometry import apply, reduction
+from cbmir.images.errors import OF_ONE_IMAGE, verdict
+from cbmir.images.geometry import Geometry, apply, reduction
 from cbmir.images.read import read_image
+from cbmir.images.shrunk import VERSION, Shrink, decoded, shrunk
 from cbmir.index import open_index
 from cbmir.search import EXACT, TRAIN
 from cbmir.searchers import ExactSearch, IndexSearch, no_codes, torch_device
@@ -25,6 +27,7 @@ from cbmir.store import Study
 from cbmir.vectors import Vectors, find_encoder
 
 BATCH = 64
+Reader = Callable[[str, Geometry], np.ndarray]  # file -> (H, W) or (H, W, 3) uint8, for a geometry
 
 
 def query(
@@ -51,7 +54,7 @@ def query(
         raise UserError(f"-k {k}; expected 1 to {len(keys):,}, the embedded images of the gallery {predicate}")
     files = list_images(images)
     model = rebuild(vectors, device)
-    found, read = encode_files(model, files, whole=vectors.run["decode"] == "whole")
+    found, read = encode_files(model, files, reader(vectors.run))
     if graph is None:
         searcher = ExactSearch(vectors, keys, no_codes(), k=k, device=device)
     else:
@@ -102,7 +105,22 @@ def rebuild(vectors: Vectors, device: str = "auto") -> Encoder:
     return model
 
 
-def encode_files(model: Encoder, files: list[str], *, whole: bool = False) -> tuple[list[dict[str, Any]], np.ndarray]:
+def reader(run: dict[str, Any]) -> Reader:
+    """How the images of the study were read before `run` embedded them, for any image."""
+    if run.get("packed"):
+        how = Shrink(**run["packed"])
+        if how.version != VERSION:
+            raise UserError(
+                f"the images of the study were packed by another version of cbmir (packed format {how.version}, here {VERSION}), so a new "
+                "image cannot be shrunk as they were; pack and embed them again with --overwrite"
+            )
+        return lambda file, geometry: shrunk(decoded(file, how)[0], how)
+    if run["decode"] == "whole":
+        return lambda file, geometry: read_image(file)
+    return lambda file, geometry: read_image(file, partial(reduction, geometries=[geometry]))
+
+
+def encode_files(model: Encoder, files: list[str], read: Reader) -> tuple[list[dict[str, Any]], np.ndarray]:
     """Files -> (one dict each with image, uri, error, neighbors=[]; vectors (readable files, dim) float32)."""
     rows: list[dict[str, Any]] = []
     pixels: list[np.ndarray] = []
@@ -111,12 +129,9 @@ def encode_files(model: Encoder, files: list[str], *, whole: bool = False) -> tu
         row: dict[str, Any] = {"image": os.path.basename(file), "uri": file, "error": None, "neighbors": []}
         try:
             geometry = model.spec.geometry
-            reduce = None if whole else partial(reduction, geometries=[geometry])
-            pixels.append(apply(geometry, read_image(file, reduce)))
-        except ImageError as error:
-            row["error"] = f"{error.stage}: {error}"
-        except (ValueError, OSError, MemoryError) as error:  # an image that no geometry fits
-            row["error"] = f"decode: {error}"
+            pixels.append(apply(geometry, read(file, geometry)))
+        except OF_ONE_IMAGE as error:
+            row["error"] = ": ".join(verdict(error))
         rows.append(row)
         if len(pixels) == BATCH:
             vectors.append(model.encode(np.stack(pixels)))

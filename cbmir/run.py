@@ -9,6 +9,7 @@ from cbmir.datasets.manifest import manifest_lines, write_manifest
 from cbmir.embed import embed
 from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.plan import resolve_all
+from cbmir.embedding.source import packed_for
 from cbmir.evaluate import evaluate
 from cbmir.index import IndexOptions, build_index, refuse_bad_name
 from cbmir.report import leaderboard, leaderboard_text, write_report
@@ -37,6 +38,8 @@ def run(study: Study, encoders: list[str], options: RunOptions, *, say=print) ->
         encoders, options.embed
     )  # misuse is said before anything is read, and long before it is embedded
     _refuse_nonsense(options)
+    if options.embed.packed:
+        packed_for(study, specs)
     if options.source:
         record, written = write_manifest(
             study, options.source, options.roots, options.source_options, overwrite=options.embed.overwrite

@@ -80,6 +80,17 @@ PROBLEMS = pa.schema(
     ]
 )
 
+PACKED = pa.schema(
+    [
+        _field("image_key", pa.int64(), "manifest.image_key"),
+        _field("image", pa.binary(), "PNG, 8 bits a channel: one channel where the source is grey, else three (RGB)"),
+        _field("width", pa.int32(), "pixels of the packed image"),
+        _field("height", pa.int32(), "pixels of the packed image"),
+        _field("source_width", pa.int32(), "pixels before it was shrunk, upright; equal to width where it was not"),
+        _field("source_height", pa.int32(), "pixels before it was shrunk, upright; equal to height where it was not"),
+    ]
+)
+
 FAILURES = pa.schema(
     [
         _field("image_key", pa.int64(), "manifest.image_key"),
@@ -149,6 +160,8 @@ CONTRACTS: dict[str, pa.Schema] = {
     "remarks": REMARKS,
     "image_facts": IMAGE_FACTS,
     "problems": PROBLEMS,
+    "packed": PACKED,
+    "packed_failures": FAILURES,
     "failures": FAILURES,
     "neighbors": NEIGHBORS,
     "query_metrics": QUERY_METRICS,

@@ -9,6 +9,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
@@ -16,7 +17,23 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from cbmir.errors import UserError, nearest
+from cbmir.schemas import FAILURES
 from cbmir.store import Study, path_name
+
+
+class Ledger(NamedTuple):
+    """The two datasets that say what became of each image: where it succeeded, and where it failed."""
+
+    done: tuple[str, ...]
+    failed: tuple[str, ...]
+
+
+PACKED_LEDGER = Ledger(("packed",), ("packed_failures",))
+
+
+def embedded_by(encoder: str) -> Ledger:
+    directory = f"encoder={path_name(encoder)}"
+    return Ledger(("embeddings", directory), ("failures", directory))
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -106,29 +123,90 @@ def explain(error: duckdb.Error, predicate: str, connection: duckdb.DuckDBPyConn
 
 
 def to_do(study: Study, encoders: list[str], *, rows: int) -> Iterator[pa.RecordBatch]:
-    """What is still to embed -> batches(image_key int64, uri text, need int64).
+    """What is still to embed -> batches(image_key int64, uri text, need int64), encoder i being bit i of `need`."""
+    connection = connect()
+    attach_lacking(connection, study, [embedded_by(encoder) for encoder in encoders])
+    yield from connection.sql("FROM lacking").to_arrow_reader(rows)
 
-    Bit i of `need` is set where encoder i has neither an embedding nor a failure for the image: the anti-join of the
-    manifest against what is written is the only memory that a restart needs.
+
+def to_pack(study: Study, *, rows: int) -> Iterator[pa.RecordBatch]:
+    """What is still to pack -> batches(image_key int64, uri text, need int64: 1)."""
+    connection = connect()
+    attach_lacking(connection, study, [PACKED_LEDGER])
+    yield from connection.sql("FROM lacking").to_arrow_reader(rows)
+
+
+def to_do_packed(study: Study, encoders: list[str], *, rows: int) -> Iterator[pa.RecordBatch]:
+    """What is still to embed of packed images -> batches(image_key, uri, need, shard, stage, error), in the order in which they lie in the shards.
+
+    shard: file of `packed`; null, with stage and error, for an image that could not be packed. An image that is not packed is left out.
     """
     connection = connect()
+    attach_lacking(connection, study, [embedded_by(encoder) for encoder in encoders])
+    _attach_places(connection, study)
+    failed = study.files(*PACKED_LEDGER.failed)
+    if failed:
+        attach(connection, "not_packed", study, failed)
+    else:
+        connection.register("not_packed", FAILURES.empty_table())
+    yield from connection.sql(
+        "SELECT image_key, l.uri, need, shard, f.stage, f.error FROM lacking AS l LEFT JOIN places USING (image_key)"
+        " LEFT JOIN (SELECT DISTINCT ON (image_key) * FROM not_packed) AS f USING (image_key)"
+        " WHERE shard IS NOT NULL OR f.stage IS NOT NULL ORDER BY position"
+    ).to_arrow_reader(rows)
+
+
+def _attach_places(connection: duckdb.DuckDBPyConnection, study: Study) -> None:
+    """View `places`(image_key, shard, position): where each packed image lies; positions ascend through the shards."""
+    connection.execute("CREATE TABLE lying (image_key BIGINT, number INTEGER, position BIGINT)")
+    files, position = study.files(*PACKED_LEDGER.done), 0
+    numbers = {file: i for i, file in enumerate(files)}
+    lying = pads.dataset(files, filesystem=study.fs, format="parquet").to_batches(columns=["image_key", "__filename"])
+    for batch in lying if files else ():
+        names = batch["__filename"].dictionary_encode()
+        number = np.array([numbers[name] for name in names.dictionary.to_pylist()], np.int32)[names.indices]
+        places = np.arange(position, position + batch.num_rows)
+        connection.register(
+            "batch", pa.table([batch["image_key"], number, places], ["image_key", "number", "position"])
+        )
+        connection.execute("INSERT INTO lying FROM batch")
+        position += batch.num_rows
+    names = pa.array([os.path.basename(file) for file in files], pa.string())
+    connection.register("shards", pa.table([np.arange(len(files)), names], ["number", "shard"]))
+    connection.execute(
+        "CREATE VIEW places AS SELECT image_key, shard, position FROM shards JOIN"
+        " (SELECT image_key, min(position) AS position, arg_min(number, position) AS number FROM lying GROUP BY image_key) USING (number)"
+    )
+
+
+def attach_lacking(connection: duckdb.DuckDBPyConnection, study: Study, ledgers: list[Ledger]) -> None:
+    """View `lacking`(image_key int64, uri text, need int64): rows of the manifest that a ledger does not know.
+
+    Bit i of `need` is set where ledger i has neither success nor failure of the image: the anti-join of the manifest against what is
+    written is the only memory that a restart needs.
+    """
     attach_manifest(connection, study)
     needs, joins = [], []
-    for i, encoder in enumerate(encoders):
-        attach_done(connection, f"done_{i}", study, encoder)
+    for i, ledger in enumerate(ledgers):
+        attach_ledger(connection, f"done_{i}", study, ledger)
         needs.append(f"CASE WHEN done_{i}.image_key IS NULL THEN {1 << i} ELSE 0 END")
         joins.append(f"LEFT JOIN (SELECT DISTINCT image_key FROM done_{i}) AS done_{i} USING (image_key)")
     query = f"SELECT image_key, uri, ({' + '.join(needs)})::BIGINT AS need FROM manifest {' '.join(joins)}"
-    yield from connection.sql(f"SELECT * FROM ({query}) WHERE need > 0").to_arrow_reader(rows)
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW lacking AS SELECT * FROM ({query}) WHERE need > 0")
 
 
 def attach_done(connection: duckdb.DuckDBPyConnection, view: str, study: Study, encoder: str) -> None:
     """View `view`(image_key, failed) of every image that `encoder` has an embedding or a failure for."""
+    attach_ledger(connection, view, study, embedded_by(encoder))
+
+
+def attach_ledger(connection: duckdb.DuckDBPyConnection, view: str, study: Study, ledger: Ledger) -> None:
+    """View `view`(image_key, failed) of every image that a ledger knows."""
     parts = []
-    for dataset, failed in (("embeddings", "false"), ("failures", "true")):
-        files = study.files(dataset, f"encoder={path_name(encoder)}")
+    for dataset, failed in ((ledger.done, "false"), (ledger.failed, "true")):
+        files = study.files(*dataset)
         if files:
-            attach(connection, f"{view}_{dataset}", study, files, columns=["image_key"])
-            parts.append(f"SELECT image_key, {failed} AS failed FROM {view}_{dataset}")
+            attach(connection, f"{view}_{dataset[0]}", study, files, columns=["image_key"])
+            parts.append(f"SELECT image_key, {failed} AS failed FROM {view}_{dataset[0]}")
     empty = "SELECT 0::BIGINT AS image_key, false AS failed WHERE false"
     connection.execute(f"CREATE OR REPLACE VIEW {view} AS {' UNION ALL '.join(parts) or empty}")

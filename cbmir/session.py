@@ -8,6 +8,7 @@ import sys
 import duckdb
 
 from cbmir.errors import UserError
+from cbmir.schemas import CONTRACTS
 from cbmir.select import attach, connect
 from cbmir.store import Study, path_name
 
@@ -16,6 +17,8 @@ DATASETS = (
     "remarks",
     "image_facts",
     "problems",
+    "packed",
+    "packed_failures",
     "embeddings",
     "failures",
     "neighbors",
@@ -42,6 +45,7 @@ def open_session(study: Study) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
         if study.run_of(dataset):
             attach(connection, dataset, study, study.files(dataset))
             runs.append((dataset, "", ""))
+    notes += _packed(connection, study, runs)
     for dataset in _BY_ENCODER:
         parts = []
         for encoder in study.names(dataset):
@@ -68,6 +72,25 @@ def open_session(study: Study) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
         runs += [("index", encoder, index) for index in study.names("index", path_name(encoder))]
     _runs_view(connection, study, runs)
     return connection, notes
+
+
+def _packed(connection: duckdb.DuckDBPyConnection, study: Study, runs: list[tuple[str, str, str]]) -> list[str]:
+    """Views packed and packed_failures, which have one run.json -> notes on what is unfinished."""
+    if study.run_of("packed") is None:
+        return (
+            ["packed images are unfinished and left out; finish them with: cbmir pack"]
+            if study.exists("packed")
+            else []
+        )
+    for dataset in ("packed", "packed_failures"):
+        files = study.files(dataset)
+        if files:
+            attach(connection, dataset, study, files)
+        else:
+            connection.register("_no_" + dataset, CONTRACTS[dataset].empty_table())
+            connection.execute(f"CREATE VIEW {dataset} AS SELECT * FROM _no_{dataset}")
+    runs.append(("packed", "", ""))
+    return []
 
 
 def _union(connection, study: Study, view: str, names: tuple[str, ...], parts: list) -> None:
@@ -156,10 +179,18 @@ def _answer(connection, statement: str, *, csv: str | None = None, parquet: str 
             relation.write_parquet(parquet)
         if not csv and not parquet:
             width = shutil.get_terminal_size((200, 24)).columns
-            relation.show(max_width=max(width, 80), max_rows=1_000)
+            _readable(relation).show(max_width=max(width, 80), max_rows=1_000)
     except duckdb.Error as error:
         first = " ".join(str(error).split("\n\n")[0].split())
         raise UserError(f"{first}; views: {', '.join(_views(connection))}") from None
+
+
+def _readable(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """Bytes by their number: a packed image would fill the terminal."""
+    quoted = ['"' + name.replace('"', '""') + '"' for name in relation.columns]
+    blobs = [name for name, kind in zip(quoted, relation.types, strict=True) if kind == "BLOB"]
+    counted = ", ".join(f"octet_length({name})::TEXT || ' bytes' AS {name}" for name in blobs)
+    return relation.project(f"* REPLACE ({counted})") if blobs else relation
 
 
 def _views(connection) -> list[str]:

@@ -33,6 +33,8 @@ _MADE_BY = {
     "remarks": "cbmir manifest",
     "image_facts": "cbmir manifest check",
     "problems": "cbmir manifest check",
+    "packed": "cbmir pack",
+    "packed_failures": "cbmir pack",
     "embeddings": "cbmir embed",
     "failures": "cbmir embed",
     "index": "cbmir index",
@@ -153,10 +155,10 @@ class Study:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(beside)
 
-    def write_table(self, table: pa.Table, *parts: str, compression: str = "zstd") -> None:
-        """One Parquet file, whole or not at all."""
+    def write_table(self, table: pa.Table, *parts: str, compression: str = "zstd", **layout: Any) -> None:
+        """One Parquet file, whole or not at all; `layout` as pyarrow's write_table has it."""
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression=compression)
+        pq.write_table(table, sink, compression=compression, **layout)
         self.write_bytes(sink.getvalue(), *parts)
 
     def write_json(self, value: dict[str, Any], *parts: str) -> None:

@@ -14,6 +14,7 @@ from cbmir.errors import TooManyFailures, UserError
 from cbmir.images.geometry import apply
 from cbmir.images.read import read_image
 from cbmir.schemas import FAILURES, ContractError, embeddings
+from cbmir.select import embedded_by
 from cbmir.store import Study
 from tests.processes import outcome
 
@@ -291,7 +292,7 @@ def test_rows_that_stand_twice_are_dropped_and_an_embedding_goes_before_a_failur
     key, uri = again["image_key"][0].as_py(), "x"
     failure = pa.table([[key], [uri], ["read"], ["late"]], schema=FAILURES)
     phantom_study.write_table(failure, "failures", "encoder=pixels32", "zombie.parquet")
-    assert remove_doubles(phantom_study, "pixels32") == 4
+    assert remove_doubles(phantom_study, embedded_by("pixels32")) == 4
     assert outcome(Path(phantom_study.root), "pixels32") == (200, 199, 1, 200)
     assert account(phantom_study, "pixels32").embedded == 199
 

@@ -13,6 +13,7 @@ ALL = {**CONTRACTS, "embeddings": embeddings(4)}
 OPEN = {"manifest"}
 ONE = {  # a value for each type that a contract uses
     pa.string(): "x",
+    pa.binary(): b"x",
     pa.int16(): 1,
     pa.int32(): 1,
     pa.int64(): 1,

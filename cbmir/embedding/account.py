@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cbmir.select import attach_done, attach_manifest, connect
-from cbmir.store import Study, path_name
+from cbmir.select import Ledger, attach_done, attach_ledger, attach_manifest, connect, embedded_by
+from cbmir.store import Study
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,18 @@ class Account:
 
 def account(study: Study, encoder: str) -> Account:
     """Count the manifest's rows by what `encoder` has of them."""
+    return Account(encoder, *counted(study, embedded_by(encoder)))
+
+
+def counted(study: Study, ledger: Ledger) -> tuple[int, int, int]:
+    """How many rows of the manifest a ledger says to have succeeded, to have failed, and nothing of."""
     connection = connect()
     attach_manifest(connection, study)
-    attach_done(connection, "done", study, encoder)
-    embedded, failed, missing = connection.execute(
+    attach_ledger(connection, "done", study, ledger)
+    return connection.execute(
         "SELECT count(*) FILTER (WHERE failed = false), count(*) FILTER (WHERE failed), count(*) FILTER (WHERE failed IS NULL)"
         " FROM manifest LEFT JOIN (SELECT image_key, bool_and(failed) AS failed FROM done GROUP BY image_key) USING (image_key)"
     ).fetchall()[0]
-    return Account(encoder, embedded, failed, missing)
 
 
 def embedded_digest(study: Study, encoder: str) -> str:
@@ -52,41 +56,40 @@ def embedded_digest(study: Study, encoder: str) -> str:
     return hashlib.sha256(keys["image_key"].to_numpy().tobytes()).hexdigest()
 
 
-def remove_doubles(study: Study, encoder: str) -> int:
-    """Drop rows that stand twice, an embedding being kept before a failure -> how many were dropped.
+def remove_doubles(study: Study, ledger: Ledger) -> int:
+    """Drop rows that stand twice, a success being kept before a failure -> how many were dropped.
 
     They come about where a task of a killed run still wrote while the next run was reading what was done.
     """
-    doubled = pa.array(_doubled_keys(study, encoder), pa.int64())
+    doubled = pa.array(_doubled_keys(study, ledger), pa.int64())
     if len(doubled) == 0:
         return 0
-    directory = f"encoder={path_name(encoder)}"
-    files = [(name, path) for name in ("embeddings", "failures") for path in study.files(name, directory)]
     seen: set[int] = set()
     dropped = 0
-    for dataset, path in files:
-        keys = pq.read_table(path, filesystem=study.fs, columns=["image_key"])["image_key"]
-        suspects = keys.filter(pc.is_in(keys, doubled)).to_pylist()
-        again = [key for key in suspects if key in seen]
-        seen.update(suspects)
-        if again:
-            _rewrite_without(study, dataset, encoder, path, again)
-            dropped += len(again)
+    for parts in ledger:
+        for path in study.files(*parts):
+            keys = pq.read_table(path, filesystem=study.fs, columns=["image_key"])["image_key"]
+            suspects = keys.filter(pc.is_in(keys, doubled)).to_pylist()
+            again = [key for key in suspects if key in seen]
+            seen.update(suspects)
+            if again:
+                _rewrite_without(study, parts, path, again)
+                dropped += len(again)
     return dropped
 
 
-def _doubled_keys(study: Study, encoder: str) -> list[int]:
+def _doubled_keys(study: Study, ledger: Ledger) -> list[int]:
     connection = connect()
-    attach_done(connection, "done", study, encoder)
+    attach_ledger(connection, "done", study, ledger)
     rows = connection.execute("SELECT image_key FROM done GROUP BY image_key HAVING count(*) > 1").fetchall()
     return [row[0] for row in rows]
 
 
-def _rewrite_without(study: Study, dataset: str, encoder: str, path: str, keys: list[int]) -> None:
+def _rewrite_without(study: Study, parts: tuple[str, ...], path: str, keys: list[int]) -> None:
     table = pq.read_table(path, filesystem=study.fs)
     kept = table.filter(pc.invert(pc.is_in(table["image_key"], pa.array(keys))))
     name = path.rsplit("/", 1)[1]
     if kept.num_rows:
-        study.write_table(kept, dataset, f"encoder={path_name(encoder)}", name)
+        study.write_table(kept, *parts, name)
     else:
-        study.delete(dataset, f"encoder={path_name(encoder)}", name)
+        study.delete(*parts, name)

@@ -8,12 +8,14 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
+from cbmir.embedding.shards import packed_files
 from cbmir.embedding.times import Times
 from cbmir.images.ahead import read_ahead
 from cbmir.images.channels import in_color, in_grey
-from cbmir.images.errors import ImageError
+from cbmir.images.errors import OF_ONE_IMAGE, ImageError, verdict
 from cbmir.images.geometry import Geometry, apply, reduction
 from cbmir.images.read import read_pixels
+from cbmir.images.shrunk import unpacked
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,11 @@ class DecodeOptions:
     geometries: list[Geometry]
     whole: bool = False  # JPEG at its full size, even where an encoder takes far fewer pixels
     color: bool = False  # grey images resized as three equal channels
+    packed: str | None = None  # the study whose packed images are taken instead of the files
 
 
 def decode_block(block: pa.Table, *, options: DecodeOptions, tally=None) -> pa.Table:
-    """(image_key, uri, need) -> the same, and stage, error, pixels_0 ... pixels_{g-1}.
+    """(image_key, uri, need ...) -> these, and stage, error, pixels_0 ... pixels_{g-1}.
 
     Each image is read and decoded once and brought to every geometry; pixels are fixed-size binary of size * size * channels bytes.
     A broken image has stage and error, and pixels of zeros that nobody looks at. `tally`: the actor that is told what took how long.
@@ -37,8 +40,8 @@ def decode_block(block: pa.Table, *, options: DecodeOptions, tally=None) -> pa.T
     stages: list[str | None] = [None] * rows
     errors: list[str | None] = [None] * rows
     uris = block["uri"].to_pylist()
-    files = times.each("read", read_ahead(uris))
-    for row, (uri, data) in enumerate(zip(uris, files, strict=True)):
+    files = packed_files(options.packed, block) if options.packed else read_ahead(uris)
+    for row, (uri, data) in enumerate(zip(uris, times.each("read", files), strict=True)):
         try:
             if isinstance(data, ImageError):
                 raise data
@@ -47,10 +50,9 @@ def decode_block(block: pa.Table, *, options: DecodeOptions, tally=None) -> pa.T
             with times.of("resize"):
                 for out, geometry in zip(pixels, options.geometries, strict=True):
                     out[row] = apply(geometry, image)
-        except ImageError as error:
-            stages[row], errors[row] = error.stage, str(error)[:500]
-        except (ValueError, OSError, MemoryError) as error:  # e.g. a resize to nothing of an image one pixel high
-            stages[row], errors[row] = "decode", f"{type(error).__name__}: {error}"[:500]
+        except OF_ONE_IMAGE as error:
+            stages[row], errors[row] = verdict(error)
+    block = block.select(["image_key", "uri", "need"])
     block = block.append_column("stage", pa.array(stages, pa.string()))
     block = block.append_column("error", pa.array(errors, pa.string()))
     for i, values in enumerate(pixels):
@@ -62,6 +64,9 @@ def decode_block(block: pa.Table, *, options: DecodeOptions, tally=None) -> pa.T
 
 def _decode(uri: str, data: bytes | None, options: DecodeOptions) -> np.ndarray:
     """(H, W) or (H, W, 3) uint8, JPEG decoded as small as the geometries allow."""
+    if options.packed:
+        image = unpacked(data)
+        return in_color(image) if options.color else image
     reduce = None if options.whole else partial(reduction, geometries=options.geometries)
     image = read_pixels(uri, reduce, data=data)
     return in_color(image) if options.color else in_grey(image)

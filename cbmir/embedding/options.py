@@ -11,12 +11,13 @@ from cbmir.errors import UserError
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """What a person says about a run; only image size, weights, precision and dtype decide the vectors."""
+    """What a person says about a run; only image size, weights, precision, dtype, packed and whole_decode decide the vectors."""
 
     image_size: int | None = None
     batch_size: int | None = None  # most images in a forward pass; None: what the device is good at
     device: str = "auto"  # auto, cpu, cuda
     precision: str = "auto"  # auto: bfloat16 where the device computes in it, else float32
+    packed: bool = False  # pixels from the study's packed images instead of the files
     whole_decode: bool = False  # JPEG at its full size, even where an encoder takes far fewer pixels
     color_resize: bool = False  # grey images resized as three equal channels; the result is the same
     decode_workers: int | None = None  # tasks that read and decode at a time; None: as many as the encoders leave cores
@@ -41,6 +42,8 @@ class EmbedOptions:
             raise UserError(f"--decode-workers {self.decode_workers}; expected 1 or more")
         if self.profile and not os.path.isdir(os.path.dirname(os.path.abspath(self.profile))):
             raise UserError(f"--profile {self.profile}: no such directory; expected a file to write in one that exists")
+        if self.packed and self.whole_decode:
+            raise UserError("--whole-decode with --packed: packed images are decoded already; give it to cbmir pack")
         if self.image_size is not None and not 8 <= self.image_size <= 4096:
             raise UserError(f"--image-size {self.image_size}; expected 8 to 4096 pixels")
         if not 0 <= self.max_failures <= 1:

@@ -101,7 +101,13 @@ def stream(
 
 def _decoded(study: Study, shape: Shape, options: EmbedOptions, addresses: Addresses, tally):
     """Addresses -> pixels, each file of addresses in a task of its own."""
-    decode = DecodeOptions(shape.geometries, whole=options.whole_decode, color=options.color_resize)
+    where = study.root if study.is_local else study.address
+    decode = DecodeOptions(
+        shape.geometries,
+        whole=options.whole_decode,
+        color=options.color_resize,
+        packed=where if options.packed else None,
+    )
     dataset = ray.data.read_datasource(
         file_source(addresses.files, study.fs),
         override_num_blocks=len(addresses.files),

@@ -10,6 +10,7 @@ from typing import Any
 from cbmir.embedding.account import account
 from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.packing import Need
+from cbmir.embedding.source import Source, in_words
 from cbmir.encoders.build import build
 from cbmir.encoders.spec import EncoderSpec
 from cbmir.encoders.table import resolve
@@ -28,7 +29,7 @@ class Plan:
     convolutional: bool
     weight_bytes: int
     weights: dict[str, Any] | None  # address, revision and SHA-256 of the file they came from
-    decode: str  # reduced: JPEG as small as the geometry allows; whole
+    source: Source  # of the pixels
 
     @property
     def need(self) -> Need:
@@ -40,7 +41,7 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        return self.spec.fingerprint(self.weights_sha256, self.precision, decode=self.decode)
+        return self.spec.fingerprint(self.weights_sha256, self.precision, decode=self.source.decode)
 
     def started(self, *, attempt: str, dtype: str) -> dict:
         """started.json: what decides these vectors, written before the first of them."""
@@ -51,7 +52,8 @@ class Plan:
             "weights": self.weights,
             "dtype": dtype,
             "precision": self.precision,
-            "decode": self.decode,
+            "decode": self.source.decode,
+            "packed": self.source.packed,
             "spec": self.spec.as_dict(),
         }
 
@@ -86,7 +88,7 @@ def _whole_address(file: str) -> str:
     return file if "://" in file else os.path.abspath(os.path.expanduser(file))
 
 
-def make_plan(spec: EncoderSpec, options: EmbedOptions) -> Plan:
+def make_plan(spec: EncoderSpec, options: EmbedOptions, source: Source) -> Plan:
     """Load the encoder once on this machine: its weights are there, fit, and have a checksum, before Ray is busy."""
     encoder = build(spec, reach=options.reach)
     return Plan(
@@ -97,7 +99,7 @@ def make_plan(spec: EncoderSpec, options: EmbedOptions) -> Plan:
         convolutional=encoder.is_convolutional,
         weight_bytes=encoder.weight_bytes,
         weights=encoder.weights.as_dict() if encoder.weights else None,
-        decode="whole" if options.whole_decode else "reduced",
+        source=source,
     )
 
 
@@ -145,8 +147,10 @@ def _difference(started: dict, plan: Plan, options: EmbedOptions) -> str:
         return f"stored as {started['dtype']} there, {options.dtype} now"
     if started["weights_sha256"] != plan.weights_sha256:
         return f"weights {started['weights_sha256'][:12]} there, {plan.weights_sha256[:12]} now"
-    if started["decode"] != plan.decode:
-        return f"JPEG decoded {started['decode']} there, {plan.decode} now (--whole-decode)"
+    there, now = started["decode"], plan.source.decode
+    if there != now:
+        flag = "--packed" if "packed" in f"{there} {now}" else "--whole-decode"
+        return f"of {in_words(there)} there, of {in_words(now)} now ({flag})"
     there, now = started["spec"], plan.spec.as_dict()
     changed = [
         key

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ray.data import Datasink
 
-from cbmir.errors import UserError
+from cbmir.embedding.addresses import refuse_if_superseded
+from cbmir.embedding.shards import GONE
 from cbmir.schemas import FAILURES, block_name, check, embeddings
 from cbmir.store import Study, path_name
 
@@ -41,6 +42,7 @@ class EmbeddingSink(Datasink):
     def write(self, blocks: Iterable[pa.Table], ctx) -> None:
         study = Study(self.address)
         table = pa.concat_tables(list(blocks))
+        table = table.filter(pc.fill_null(pc.not_equal(table["stage"], GONE), True))  # left to do, and the run says so
         began = time.perf_counter()
         for i, encoder in enumerate(self.encoders):
             self._write_one(study, table, i, encoder)
@@ -51,8 +53,8 @@ class EmbeddingSink(Datasink):
         rows = table.filter(pc.equal(pc.bit_wise_and(pc.shift_right(table["need"], i), 1), 1))
         if rows.num_rows == 0:
             return
-        self._refuse_if_superseded(study, encoder)
         directory = f"encoder={path_name(encoder)}"
+        refuse_if_superseded(study, ("embeddings", directory), self.attempt, f"embeddings of {encoder}")
         name = block_name(rows["image_key"])
         failed = pc.is_null(rows[f"embedding_{i}"])
         if self.dtype == "float16":
@@ -63,12 +65,6 @@ class EmbeddingSink(Datasink):
             study.write_table(vectors, "embeddings", directory, name, compression="none")  # floats do not shrink
         if bad.num_rows:
             study.write_table(_failures(bad), "failures", directory, name)
-
-    def _refuse_if_superseded(self, study: Study, encoder: str) -> None:
-        """A task that outlived its killed run must not write into the run that followed it."""
-        started = study.read_json("embeddings", f"encoder={path_name(encoder)}", "started.json")
-        if started is None or started["attempt"] != self.attempt:
-            raise UserError(f"another run has taken over embeddings of {encoder}; this one stops")
 
 
 def _too_large(lists: pa.ChunkedArray) -> pa.Array:

@@ -20,6 +20,10 @@ COMMANDS = {
         "draw a radiology-like collection to try things on",
         "cbmir phantoms demo/images --images 1500 --seed 0",
     ),
+    "pack": (
+        "shrink every image once, without loss, so that embedding large images again costs little (optional)",
+        "cbmir pack --study study --short-side 512",
+    ),
     "embed": (
         "turn every image into a vector, for one or several encoders in one pass",
         "cbmir embed --study study --encoder pixels32 --encoder timm:mobilenetv2_100 --device auto",
@@ -104,6 +108,7 @@ _ADD = {
     "manifest": source.manifest,
     "manifest check": source.manifest_check,
     "phantoms": source.phantoms,
+    "pack": stages.pack,
     "embed": stages.embed,
     "embeddings import": source.embeddings_import,
     "index": stages.index,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
+from cbmir.flags.kinds import share
+
 
 def study(command: ArgumentParser, *, required: bool = True) -> None:
     command.add_argument(
@@ -13,6 +15,26 @@ def study(command: ArgumentParser, *, required: bool = True) -> None:
 
 def overwrite(command: ArgumentParser) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace what was made otherwise")
+
+
+def max_failures(command: ArgumentParser) -> None:
+    command.add_argument(
+        "--max-failures",
+        type=share,
+        default=0.01,
+        metavar="SHARE",
+        help="exit with 3 if more images fail (default 1%%)",
+    )
+
+
+def retry_failures(command: ArgumentParser) -> None:
+    command.add_argument("--retry-failures", action="store_true", help="try failed images again")
+
+
+def ray_address(command: ArgumentParser) -> None:
+    command.add_argument(
+        "--ray-address", metavar="ADDRESS", help="a running Ray cluster (default: RAY_ADDRESS, else this machine)"
+    )
 
 
 def encoders_flag(command: ArgumentParser, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 
 from cbmir.datasets import SOURCES, Options
-from cbmir.flags.common import overwrite, study
+from cbmir.flags.common import overwrite, ray_address, study
 from cbmir.flags.kinds import pair, root, share, window
 
 
@@ -131,9 +131,7 @@ def manifest_check(command: ArgumentParser) -> None:
         metavar="BITS",
         help="near-duplicates may differ in so many of the 64 bits of their perceptual hash (default 2, at most 3)",
     )
-    command.add_argument(
-        "--ray-address", metavar="ADDRESS", help="a running Ray cluster (default: RAY_ADDRESS, else this machine)"
-    )
+    ray_address(command)
     overwrite(command)
 
 

@@ -4,9 +4,36 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
-from cbmir.flags.common import encoders_flag, model_options, overwrite, reach, study
-from cbmir.flags.kinds import ks, share
+from cbmir.flags.common import (
+    encoders_flag,
+    max_failures,
+    model_options,
+    overwrite,
+    ray_address,
+    reach,
+    retry_failures,
+    study,
+)
+from cbmir.flags.kinds import ks
 from cbmir.flags.source import source
+
+
+def pack(command: ArgumentParser) -> None:
+    study(command)
+    command.add_argument(
+        "--short-side",
+        type=int,
+        default=512,
+        metavar="N",
+        help="pixels; what is larger is shrunk to it, what is smaller stays as it is (default 512)",
+    )
+    command.add_argument(
+        "--whole-decode", action="store_true", help="decode JPEG at full size even where less than half of it is kept"
+    )
+    max_failures(command)
+    retry_failures(command)
+    ray_address(command)
+    overwrite(command)
 
 
 def embed_options(command: ArgumentParser) -> None:
@@ -14,6 +41,9 @@ def embed_options(command: ArgumentParser) -> None:
         "--image-size", type=int, metavar="N", help="side of the encoder's input in pixels (default: its own)"
     )
     model_options(command)
+    command.add_argument(
+        "--packed", action="store_true", help="take pixels from the study's packed images (cbmir pack), not the files"
+    )
     command.add_argument(
         "--whole-decode",
         action="store_true",
@@ -45,17 +75,9 @@ def embed_options(command: ArgumentParser) -> None:
     command.add_argument(
         "--random-weights", type=int, metavar="SEED", help="untrained weights, marked as such in every table"
     )
-    command.add_argument(
-        "--max-failures",
-        type=share,
-        default=0.01,
-        metavar="SHARE",
-        help="exit with 3 if more images fail (default 1%%)",
-    )
-    command.add_argument("--retry-failures", action="store_true", help="try failed images again")
-    command.add_argument(
-        "--ray-address", metavar="ADDRESS", help="a running Ray cluster (default: RAY_ADDRESS, else this machine)"
-    )
+    max_failures(command)
+    retry_failures(command)
+    ray_address(command)
 
 
 def embed(command: ArgumentParser) -> None:

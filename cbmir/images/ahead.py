@@ -1,14 +1,16 @@
-"""Bytes of files read ahead of the one being decoded, which hides the wait for an object store or a slow disk."""
+"""Bytes read ahead of those being decoded, which hides the wait for an object store or a slow disk."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 from cbmir.images.errors import ImageError
 from cbmir.images.read import is_whole_file, read_bytes, split_uri
 
+Item = TypeVar("Item")
 LOCAL, REMOTE = 2, 16  # files on their way at a time
 MOST_BYTES = 64 << 20  # read and not yet taken, beyond the next one
 
@@ -35,6 +37,16 @@ def read_ahead(uris: list[str]) -> Iterator[bytes | ImageError | None]:
             for future in waiting:
                 if future is not None:
                     future.cancel()
+
+
+def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items; the next one is made by a thread while this one is looked at."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        future = pool.submit(next, iterator, end)
+        while (item := future.result()) is not end:
+            future = pool.submit(next, iterator, end)
+            yield item
 
 
 def _read(uri: str) -> bytes | ImageError:

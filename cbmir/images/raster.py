@@ -24,12 +24,13 @@ _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
+_ON_ITS_SIDE = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}
 
 
 def decode(data: bytes, reduce: Reduce | None = None) -> np.ndarray:
     """Bytes of an image file -> (H, W) uint8 if it is stored as grey, else (H, W, 3), upright as its EXIF orientation says.
 
-    reduce: (width, height) -> how many times smaller a JPEG may be decoded; without it, and for all else, whole.
+    reduce: (width, height) upright -> how many times smaller a JPEG may be decoded; without it, and for all else, whole.
 
     Deep grey images (16-bit PNG with alpha or without, 16- and 32-bit TIFF) are scaled from their own minimum and maximum to 0..255,
     because Pillow's own conversion clips them; 16 bits that only hold 8-bit levels times 257 become these levels. Of 16 bits a color
@@ -40,7 +41,7 @@ def decode(data: bytes, reduce: Reduce | None = None) -> np.ndarray:
     with quiet():  # e.g. palette transparency: not worth a line an image
         image = _opened(data)
         if reduce is not None and image.format == "JPEG" and image.mode in ("L", "RGB"):
-            factor = reduce(image.size)
+            factor = reduce(_upright_size(image))
             image.draft(image.mode, tuple(-(-side // factor) for side in image.size))
         if _is_deep_with_alpha(data):
             high_and_low = np.asarray(_upright(_opened(_as_rgba(data))))
@@ -82,11 +83,20 @@ def _formats() -> tuple[str, ...]:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()  # a TIFF is turned by Pillow as it is loaded, and then says that it needs no turn
-    try:
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION))
-    except Exception:  # EXIF that cannot be read says nothing; the pixels are well
-        return image
+    turn = _turn(image)
     return image if turn is None else image.transpose(turn)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of a JPEG as it is seen."""
+    return image.size[::-1] if _turn(image) in _ON_ITS_SIDE else image.size
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # EXIF that cannot be read says nothing; the pixels are well
+        return None
 
 
 def _is_deep_with_alpha(data: bytes) -> bool:

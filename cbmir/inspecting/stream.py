@@ -6,7 +6,7 @@ import uuid
 
 import pyarrow as pa
 
-from cbmir.cluster import file_source
+from cbmir.cluster import map_files
 from cbmir.inspecting.look import look
 from cbmir.progress import Progress
 from cbmir.select import attach, attach_manifest, connect
@@ -45,14 +45,10 @@ def sweep(study: Study) -> None:
 
 def run(study: Study, files: list[str], rows: int) -> None:
     """Look at every image of the lists; what is written is the checkpoint."""
-    import ray
-
     address = study.address if not study.is_local else study.root
-    data = ray.data.read_datasource(file_source(files, study.fs), override_num_blocks=len(files), num_cpus=0.5)
-    data = data.map_batches(look, fn_kwargs={"address": address}, batch_size=None, batch_format="pyarrow", num_cpus=0.5)
     done = failed = 0
     with Progress("check", rows) as progress:
-        for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for batch in map_files(files, study.fs, look, cpus=0.5, address=address):
             done += sum(batch["rows"].to_pylist())
             failed += sum(batch["failed"].to_pylist())
             progress.update(done, failed)
