@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from cbmir.errors import UserError, nearest
-from cbmir.schemas import FAILURES
+from cbmir.schemas import FAILURES, PACKED
 from cbmir.store import Study, path_name
 
 
@@ -161,8 +161,10 @@ def _attach_places(connection: duckdb.DuckDBPyConnection, study: Study) -> None:
     connection.execute("CREATE TABLE lying (image_key BIGINT, number INTEGER, position BIGINT)")
     files, position = study.files(*PACKED_LEDGER.done), 0
     numbers = {file: i for i, file in enumerate(files)}
-    lying = pads.dataset(files, filesystem=study.fs, format="parquet").to_batches(columns=["image_key", "__filename"])
-    for batch in lying if files else ():
+    lying = pads.dataset(
+        files, PACKED, filesystem=study.fs, format="parquet"
+    )  # with its schema, where there is no file
+    for batch in lying.to_batches(columns=["image_key", "__filename"]):
         names = batch["__filename"].dictionary_encode()
         number = np.array([numbers[name] for name in names.dictionary.to_pylist()], np.int32)[names.indices]
         places = np.arange(position, position + batch.num_rows)

@@ -17,7 +17,7 @@ def datasets(sources: Sources) -> list[dict[str, Any]]:
     found = [_row("manifest", sources.manifest_run)]
     for encoder, run in sorted(sources.embeddings_runs.items()):
         spec = run.get("spec") or {}
-        more = {key: run.get(key) for key in ("dim", "dtype", "precision", "random_weights", "failed")}
+        more = {key: run.get(key) for key in ("dim", "dtype", "precision", "decode", "random_weights", "failed")}
         more |= {"weights SHA-256": (run.get("weights_sha256") or "none")[:16]} | {key: spec.get(key) for key in _SPEC}
         if run.get("imported"):
             more["source"] = f"imported from {', '.join(run['imported'])}, by {run['matched_by']}"
