@@ -119,10 +119,13 @@ def map_files(files: list[str], fs, function, *, cpus: float, **options) -> Iter
 
 def spilled_bytes() -> int:
     """Bytes that the object stores of the cluster have written to disk so far; 0 where that cannot be asked."""
+    import ray
+
     try:
         from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
-        return int(get_memory_info_reply(get_state_from_address(), timeout_seconds=5).store_stats.spilled_bytes_total)
+        state = get_state_from_address(ray.get_runtime_context().gcs_address)  # there may be other clusters on this machine
+        return int(get_memory_info_reply(state, timeout_seconds=5).store_stats.spilled_bytes_total)
     except Exception:  # Ray has no public call for it: a version without this one must not end a run
         return 0
 

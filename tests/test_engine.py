@@ -127,10 +127,12 @@ def test_profile_is_a_timeline_of_the_workers(ray_session, phantom_study, tmp_pa
 
 def test_memory_is_bounded_by_batches_on_their_way(ray_session, studies, monkeypatch):
     """Encoders much slower than the decoders: these wait, and what lies between does not grow with the collection."""
+    import ray
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
     def used() -> int:
-        return get_memory_info_reply(get_state_from_address()).store_stats.object_store_bytes_used
+        state = get_state_from_address(ray.get_runtime_context().gcs_address)
+        return get_memory_info_reply(state).store_stats.object_store_bytes_used
 
     peaks, bounds, stop = [0], [], threading.Event()
 
