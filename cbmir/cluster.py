@@ -66,14 +66,19 @@ def _silent_backend() -> Iterator[None]:
 
 
 def _quiet_data() -> None:
-    """Ray Data without its own bars and chatter: cbmir prints one progress line of its own."""
+    """Ray Data without its own bars and chatter: cbmir prints one progress line of its own, and one line of what went wrong."""
     from ray.data import DataContext
 
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context.raise_original_map_exception = True  # a worker's UserError arrives as itself
+    logger = logging.getLogger("ray.data")
+    logger.setLevel(logging.ERROR)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.StreamHandler):  # the terminal; Ray's own file still has every traceback
+            handler.setLevel(logging.CRITICAL)
 
 
 def resources() -> dict[str, float]:
@@ -114,7 +119,22 @@ def map_files(files: list[str], fs, function, *, cpus: float, **options) -> Iter
 
     data = ray.data.read_datasource(file_source(files, fs), override_num_blocks=len(files), num_cpus=cpus)
     data = data.map_batches(function, fn_kwargs=options, batch_size=None, batch_format="pyarrow", num_cpus=cpus)
-    yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    with refusals():
+        yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """A worker's UserError as it was raised there: Ray puts a traceback before it, and lines on how to try again behind."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            first, _, _ = str(error.cause).partition("\n")
+            raise UserError(first) from error
+        raise
 
 
 def spilled_bytes() -> int:

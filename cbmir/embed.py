@@ -21,7 +21,7 @@ from cbmir.embedding.packing import Group, Packing, pack
 from cbmir.embedding.plan import Plan, begun_with, is_done, make_plan, prepare, resolve_all
 from cbmir.embedding.source import source_of
 from cbmir.embedding.tally import in_words, summary
-from cbmir.encoders.build import best_precision
+from cbmir.encoders.build import best_precision, refuse_precision
 from cbmir.encoders.fetch import fetch
 from cbmir.errors import UserError, refuse_many_failures
 from cbmir.select import embedded_by
@@ -50,7 +50,10 @@ def embed(study: Study, encoders: list[str], options: EmbedOptions, *, say=print
             prepare(study, plan, options)
         todo = [plan for plan in plans if not is_done(study, plan, manifest)]
         if todo:
-            _run(study, todo, manifest, options, device=_device(options, stack), say=say)
+            device = _device(options, stack)
+            for plan in todo:
+                refuse_precision(plan.precision, device)
+            _run(study, todo, manifest, options, device=device, say=say)
     accounts = [account(study, plan.spec.name) for plan in plans]
     for result in accounts:
         say(result.line())
@@ -62,7 +65,7 @@ def embed(study: Study, encoders: list[str], options: EmbedOptions, *, say=print
 def _with_precision(study: Study, plans: list[Plan], options: EmbedOptions, stack: contextlib.ExitStack) -> list[Plan]:
     """Each plan's precision: as asked, else as the study's vectors were begun, else as the device does best.
 
-    Only the last asks Ray, so a finished study answers without starting it.
+    Only the last asks Ray (and float16 does, which not every device takes), so a finished study answers without starting it.
     """
     chosen = []
     for plan in plans:
@@ -72,6 +75,8 @@ def _with_precision(study: Study, plans: list[Plan], options: EmbedOptions, stac
         elif precision == "auto":
             begun = None if options.overwrite else begun_with(study, plan)
             precision = begun or best_precision(_device(options, stack), convolutional=plan.convolutional)
+        elif precision == "float16":
+            refuse_precision(precision, _device(options, stack))
         chosen.append(replace(plan, precision=precision))
     return chosen
 

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from cbmir.embedding.decode import as_pixels
-from cbmir.encoders.build import build
+from cbmir.encoders.build import Encoder, build
 from cbmir.encoders.fetch import Reach
 from cbmir.encoders.spec import EncoderSpec
+from cbmir.errors import UserError
 from cbmir.images.geometry import Geometry
 
 PASSED_ON = ("image_key", "uri", "need", "stage", "error")
@@ -46,21 +47,17 @@ class EncodeBlocks:
         self.tally = tally
         self.name = uuid.uuid4().hex
         self.lock = threading.Lock()
-        self.encoders = {
-            i: build(
-                spec,
-                device=loads.device,
-                precision=loads.precisions[i],
-                batch_size=loads.batch_size,
-                compiled=loads.compiled,
-                reach=loads.reach,
-            )
-            for i, spec in loads.encoders.items()
-        }
+        self.refusal: UserError | None = None
+        try:
+            self.encoders = _built(loads)
+        except UserError as error:  # raised at the first block: Ray answers an error in here with pages and many tries
+            self.encoders, self.refusal = {}, error
         self.told = {i: encoder.busy for i, encoder in self.encoders.items()}  # trying it out is not counted
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """pixels_* -> embedding_<i> of each encoder: fixed-size lists of float32, null where there is none."""
+        if self.refusal:
+            raise self.refusal
         began = time.time()
         good = block["error"].is_null().to_numpy(zero_copy_only=False)
         need = block["need"].to_numpy()
@@ -94,6 +91,20 @@ class EncodeBlocks:
             forward = {i: busy[i] - self.told[i] for i in busy}
             self.told = busy
         self.tally.encoded.remote(self.name, rows, failed, forward, began, time.time())
+
+
+def _built(loads: Loads) -> dict[int, Encoder]:
+    return {
+        i: build(
+            spec,
+            device=loads.device,
+            precision=loads.precisions[i],
+            batch_size=loads.batch_size,
+            compiled=loads.compiled,
+            reach=loads.reach,
+        )
+        for i, spec in loads.encoders.items()
+    }
 
 
 def _as_lists(vectors: np.ndarray, rows: np.ndarray, count: int, dim: int) -> pa.FixedSizeListArray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import ray
 
-from cbmir.cluster import file_source, resources
+from cbmir.cluster import file_source, refusals, resources
 from cbmir.embedding.actor import EncodeBlocks, Loads
 from cbmir.embedding.addresses import Addresses
 from cbmir.embedding.decode import DecodeOptions, decode_block
@@ -18,7 +18,6 @@ from cbmir.embedding.plan import Plan
 from cbmir.embedding.sink import EmbeddingSink
 from cbmir.embedding.tally import Counts, Crew, Tally
 from cbmir.embedding.watch import Watch
-from cbmir.errors import UserError
 from cbmir.images.geometry import Geometry
 from cbmir.progress import Progress
 from cbmir.store import Study
@@ -89,13 +88,8 @@ def stream(
         dataset = _decoded(study, shape, options, addresses, tally)
         for number in range(len(shape.groups)):
             dataset = _encoded(dataset, shape, number, options, tasks, tally)
-        with Progress(title, addresses.rows) as progress, Watch(tally, progress, names, crew):
-            try:
-                dataset.write_datasink(sink, ray_remote_args={"num_cpus": shape.task_cpus})
-            except ray.exceptions.RayTaskError as error:
-                if isinstance(error.cause, UserError):
-                    raise UserError(str(error.cause)) from error
-                raise
+        with Progress(title, addresses.rows) as progress, Watch(tally, progress, names, crew), refusals():
+            dataset.write_datasink(sink, ray_remote_args={"num_cpus": shape.task_cpus})
     return ray.get(tally.read.remote()), crew
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from cbmir.encoders.fetch import Reach, Weights, obtain
 from cbmir.encoders.spec import EncoderSpec
+from cbmir.errors import UserError
 
 
 class Encoder(Protocol):
@@ -48,6 +49,7 @@ def build(
     """
     if spec.source == "pixels":
         return ThumbnailEncoder(spec)
+    refuse_precision(precision, device)
     from cbmir.encoders import modules
     from cbmir.encoders.sizes import grain
     from cbmir.encoders.torch_encoder import TorchEncoder
@@ -76,6 +78,14 @@ def best_precision(device: str, *, convolutional: bool) -> str:
 
     able = torch.cpu.get_capabilities()
     return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
+
+
+def refuse_precision(precision: str, device: str) -> None:
+    """UserError where a device computes too slowly in a precision to be meant."""
+    if precision == "float16" and device == "cpu":
+        raise UserError(
+            "--precision float16 is for GPUs: processors compute it ten times slower than float32; expected float32 or bfloat16"
+        )
 
 
 class ThumbnailEncoder:

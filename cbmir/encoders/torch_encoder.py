@@ -15,6 +15,16 @@ from cbmir.errors import UserError
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # what architectures raise on an image that is too small, or an output that they do not have
 _UNFIT = (RuntimeError, AssertionError, ValueError, IndexError, AttributeError, ZeroDivisionError, TypeError, KeyError)
+# What torch and the libraries below it say where memory runs out, in the middle of a text or as all of it: oneDNN's "could not create
+# a primitive" goes on "descriptor for ..." where it means another thing.
+_FULL_WITHIN = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "could not create a memory object",
+    "ALLOC_FAILED",
+)
+_FULL_WHOLE = ("could not create a primitive", "std::bad_alloc")
 BATCH = {"cpu": 16, "cuda": 256}  # images of 224 pixels, where no number is asked for; fewer where they are larger
 
 
@@ -34,10 +44,6 @@ class TorchEncoder:
     ) -> None:
         if precision not in PRECISIONS:
             raise UserError(f"precision {precision!r}; expected one of: {', '.join(PRECISIONS)}")
-        if precision == "float16" and torch.device(device).type == "cpu":
-            raise UserError(
-                "--precision float16 is for GPUs: processors compute it ten times slower than float32; expected float32 or bfloat16"
-            )
         refuse_remainder(spec.name, spec.geometry.size, module)
         self.spec = spec
         self.weights = weights
@@ -81,6 +87,7 @@ class TorchEncoder:
                 vectors[start : start + len(rows)] = self._batch(rows)
             except Exception as error:
                 if not is_out_of_memory(error):
+                    self._refuse_compiler(error)
                     raise
                 self._back_off(len(rows), error)
                 continue
@@ -135,12 +142,24 @@ class TorchEncoder:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def _refuse_compiler(self, error: Exception) -> None:
+        """UserError where compiling is what went wrong."""
+        if not self.compiled:
+            return
+        from torch._dynamo.exc import TorchDynamoException
+
+        if isinstance(error, TorchDynamoException):
+            raise UserError(
+                f"{self.spec.name} cannot be compiled: {str(error).partition(chr(10))[0][:200]}; "
+                "--compile needs a C++ compiler (g++), and Triton on GPUs; leave it away, or install them"
+            ) from error
+
     def _try_one(self) -> int:
         """dim, from one black image: an architecture that cannot take this size says so here, not in the run."""
         size = self.spec.geometry.size
         try:
             vectors = self._try(size)
-        except _UNFIT as error:
+        except (*_UNFIT, MemoryError) as error:
             if is_out_of_memory(error):
                 self._back_off(1, error)
             if isinstance(error, AttributeError):
@@ -178,5 +197,6 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether a smaller batch may help: torch tells of the GPU by class, of the CPU in words."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    words = ("can't allocate memory", "not enough memory", "out of memory", "could not create a memory object")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    if not isinstance(error, RuntimeError):
+        return False
+    return str(error).strip() in _FULL_WHOLE or any(words in str(error) for words in _FULL_WITHIN)
