@@ -11,7 +11,7 @@ import numpy as np
 
 from cbmir.encoders.build import Encoder, build
 from cbmir.encoders.fetch import Reach, fetch
-from cbmir.encoders.table import resolve
+from cbmir.encoders.table import LARGEST, resolve
 from cbmir.errors import UserError
 from cbmir.images.geometry import apply
 
@@ -31,6 +31,13 @@ class CheckOptions:
     compiled: bool = False
     reach: Reach = field(default_factory=Reach)
 
+    def refuse_nonsense(self) -> None:
+        """UserError for values outside what they can be; before weights are fetched."""
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UserError(f"--batch-size {self.batch_size}; expected 1 or more")
+        if self.image_size is not None and not 8 <= self.image_size <= LARGEST:
+            raise UserError(f"--image-size {self.image_size}; expected 8 to {LARGEST} pixels")
+
 
 def fetch_all(names: list[str], reach: Reach) -> Iterator[str]:
     """Bring the weights of encoders here, a line each; UserError at the first that cannot be had."""
@@ -45,6 +52,7 @@ def fetch_all(names: list[str], reach: Reach) -> Iterator[str]:
 
 def check_all(names: list[str], options: CheckOptions) -> Iterator[str]:
     """Load encoders one after the other and run them: several lines each."""
+    options.refuse_nonsense()
     specs = [
         resolve(name, image_size=options.image_size, weights=options.weights, random_seed=options.random_weights)
         for name in names

@@ -12,6 +12,8 @@ from cbmir.encoders.spec import EncoderSpec
 from cbmir.encoders.spec_file import read_spec, rows
 from cbmir.errors import UserError, nearest
 
+LARGEST = 4096  # pixels
+
 
 def resolve(
     name: str, *, image_size: int | None = None, weights: str | None = None, random_seed: int | None = None
@@ -28,8 +30,12 @@ def resolve(
     )
     if parsed.random_seed is not None and weights:
         raise UserError(f"encoder {name}: both weights from a file and random weights; expected one of them")
+    if parsed.random_seed is not None and parsed.random_seed < 0:
+        raise UserError(f"encoder {name}: random weights of seed {parsed.random_seed}; expected 0 or more")
     base = os.path.abspath(parsed.base) if parsed.base.endswith(".toml") else parsed.base
     spec, parsed = _base(parsed)
+    if spec.geometry.size > LARGEST:
+        raise UserError(f"encoder {name}: images of {spec.geometry.size} pixels; expected at most {LARGEST}")
     if not spec.needs_weights:
         if weights or (parsed.random_seed is not None and "~" in name):
             raise UserError(f"encoder {parsed.base} has no weights; leave --weights and ~random away for it")
