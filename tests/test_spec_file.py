@@ -301,8 +301,8 @@ REFUSED = [
     (VIT + "output = 'thumbnail'", r"output = 'thumbnail'; expected one of: pooled, cls, "),
     ('model = "open_clip:RN50"\noutput = "cls"', r"output = 'cls'; expected one of: projected$"),
     (
-        'model = "torchvision:squeezenet1_0"\noutput = "map_mean"',
-        r"output = 'map_mean'; expected one of: pooled, logits$",
+        'model = "torchvision:squeezenet1_0"\noutput = "cls"',
+        r"output = 'cls'; expected one of: pooled, logits, map_mean$",
     ),
     (
         'model = "conch:conch_ViT-B-16"\noutput = "projected"\nsize = 448\nmean = "clip"\nstd = "clip"',

@@ -21,7 +21,7 @@ SOURCES = {
     "pixels": ("thumbnail",),
     "timm": tuple(output for output in OUTPUTS if output != "thumbnail"),
     "open_clip": ("projected",),
-    "torchvision": ("pooled", "logits"),
+    "torchvision": ("pooled", "logits", "map_mean"),
     "conch": ("pooled",),
 }
 _ONLY = {"pixels": "thumbnail", "conch": "conch_ViT-B-16"}  # sources of one architecture
