@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import duckdb
@@ -161,24 +161,34 @@ def _attach_places(connection: duckdb.DuckDBPyConnection, study: Study) -> None:
     connection.execute("CREATE TABLE lying (image_key BIGINT, number INTEGER, position BIGINT)")
     files, position = study.files(*PACKED_LEDGER.done), 0
     numbers = {file: i for i, file in enumerate(files)}
-    lying = pads.dataset(
-        files, PACKED, filesystem=study.fs, format="parquet"
-    )  # with its schema, where there is no file
-    for batch in lying.to_batches(columns=["image_key", "__filename"]):
-        names = batch["__filename"].dictionary_encode()
+    packed = pads.dataset(files, PACKED, filesystem=study.fs, format="parquet")  # its schema: there may be no file
+    for rows in _joined(packed.to_batches(columns=["image_key", "__filename"]), least=100_000):
+        names = rows["__filename"].combine_chunks().dictionary_encode()
         number = np.array([numbers[name] for name in names.dictionary.to_pylist()], np.int32)[names.indices]
-        places = np.arange(position, position + batch.num_rows)
-        connection.register(
-            "batch", pa.table([batch["image_key"], number, places], ["image_key", "number", "position"])
-        )
-        connection.execute("INSERT INTO lying FROM batch")
-        position += batch.num_rows
+        places = np.arange(position, position + rows.num_rows)
+        connection.register("more", pa.table([rows["image_key"], number, places], ["image_key", "number", "position"]))
+        connection.execute("INSERT INTO lying FROM more")
+        position += rows.num_rows
     names = pa.array([os.path.basename(file) for file in files], pa.string())
     connection.register("shards", pa.table([np.arange(len(files)), names], ["number", "shard"]))
     connection.execute(
         "CREATE VIEW places AS SELECT image_key, shard, position FROM shards JOIN"
         " (SELECT image_key, min(position) AS position, arg_min(number, position) AS number FROM lying GROUP BY image_key) USING (number)"
     )
+
+
+def _joined(batches: Iterable[pa.RecordBatch], *, least: int) -> Iterator[pa.Table]:
+    """Batches as tables of `least` rows or more, and one of what is left: a statement for each small batch takes longer than its work."""
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        held.append(batch)
+        count += batch.num_rows
+        if count >= least:
+            yield pa.Table.from_batches(held)
+            held, count = [], 0
+    if held:
+        yield pa.Table.from_batches(held)
 
 
 def attach_lacking(connection: duckdb.DuckDBPyConnection, study: Study, ledgers: list[Ledger]) -> None:

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from cbmir.images import ahead
-from cbmir.images.ahead import read_ahead
+from cbmir.images.ahead import one_ahead, read_ahead
 from cbmir.images.errors import ImageError
 
 
@@ -71,3 +71,33 @@ def test_leaving_in_the_middle_leaves_no_thread(files):
     next(stream)
     stream.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("read")]
+
+
+def test_one_ahead_is_the_same_items_with_the_next_one_being_made():
+    made, asked = [], threading.Event()
+
+    def items():
+        for i in range(5):
+            made.append(i)
+            if i == 2:
+                asked.set()
+            yield i
+
+    stream = one_ahead(items())
+    assert next(stream) == 0
+    assert next(stream) == 1
+    assert asked.wait(timeout=10)  # the third is made although nobody has asked for it
+    assert made == [0, 1, 2]
+    assert list(stream) == [2, 3, 4]
+
+
+def test_one_ahead_raises_where_the_items_do():
+    def items():
+        yield 1
+        raise KeyError("x")
+
+    stream = one_ahead(items())
+    assert next(stream) == 1
+    with pytest.raises(KeyError):
+        next(stream)
+    assert list(one_ahead(())) == []

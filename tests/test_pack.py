@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 
 from cbmir.cli import main
+from cbmir.embedding.decode import DecodeOptions, as_pixels, decode_block
 from cbmir.embedding.shards import GONE, packed_files
 from cbmir.encoders.build import build
 from cbmir.encoders.table import resolve
@@ -546,6 +548,20 @@ def test_embeddings_and_failures_are_those_of_the_packed_images(embedded):
         assert len(vectors(embedded, name)) == len(GOOD)
 
 
+def test_grey_packed_images_resized_in_color_give_the_same_pixels(packed):
+    geometry, block = resolve(TINY).geometry, addresses(packed)
+    blocks = [
+        decode_block(block, options=DecodeOptions([geometry], color=color, packed=str(packed)))
+        for color in (False, True)
+    ]
+    assert blocks[0].equals(blocks[1])
+    good = blocks[0].filter(pc.is_null(blocks[0]["error"]))
+    expected = {row["image_key"]: apply(geometry, pixels(row)) for row in rows_of(packed, "packed")}
+    assert good["image_key"].to_pylist() == [key for key in block["image_key"].to_pylist() if key in expected]
+    for key, found in zip(good["image_key"].to_pylist(), as_pixels(good["pixels_0"], geometry), strict=True):
+        assert np.array_equal(found, expected[key])
+
+
 def test_only_what_an_encoder_lacks_is_taken(embedded, tmp_path):
     directory = embedded / "embeddings" / "encoder=tiny~random0"
     assert json.loads((directory / "run.json").read_text())["last_attempt"]["images"] == len(GOOD | BROKEN)
@@ -799,13 +815,15 @@ def test_vectors_of_packed_images_are_close_to_those_of_the_files(tmp_path, shar
         files.append(str(put(tmp_path, f"{i}.{kind.lower()}", pillow(drawn(100 + i, width, height), kind))))
     encoders = [build(resolve(name)) for name in ("pixels32", "timm:resnet18~random0", "timm:test_vit@224~random0")]
     if shared_or_none:
-        weights = shared_or_none / "weights" / "mobilenetv2_100.tfqat_in1k_imagenetnorm.safetensors"
-        encoders.append(build(resolve("timm:mobilenetv2_100,pad_type=same", weights=str(weights))))
+        weights = str(shared_or_none / "weights" / "mobilenetv2_100.tfqat_in1k_imagenetnorm.safetensors")
+        for name in ("timm:mobilenetv2_100,pad_type=same", "timm:mobilenetv2_100,pad_type=same@416"):
+            encoders.append(build(resolve(name, weights=weights)))
     how = Shrink(512)
     for encoder in encoders:
         _, straight = encode_files(encoder, files, reader({"decode": "reduced"}))
         _, by_pack = encode_files(encoder, files, reader({"packed": how.as_dict()}))
         found = [cosine(a, b) for a, b in zip(straight.astype(np.float64), by_pack.astype(np.float64), strict=True)]
-        print(f"{encoder.spec.name}: least cosine {min(found):.6f} of {len(found)} images packed at 512")
+        side = encoder.spec.geometry.resize or encoder.spec.geometry.size
+        print(f"{encoder.spec.name}, {side} px: least cosine {min(found):.6f} of {len(found)} images packed at 512")
         assert min(found) >= LEAST_COSINE
         assert not np.array_equal(straight, by_pack)

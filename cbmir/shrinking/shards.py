@@ -14,10 +14,8 @@ from cbmir.schemas import CONTRACTS, block_name, check
 from cbmir.store import Study
 
 SHARD_BYTES = 64 << 20  # of images in a file, which is written as soon as it has as many
-GROUP_ROWS = 16  # images of a row group, which is what embedding reads at a time
-_LAYOUT = {
-    "packed": {"compression": "none", "use_dictionary": False, "row_group_size": GROUP_ROWS}
-}  # PNG is compressed
+# PNG is compressed. A row group is what embedding reads at a time: smaller ones would take more requests for the keys alone
+_LAYOUT = {"packed": {"compression": "none", "use_dictionary": False, "row_group_size": 64}}
 
 
 def pack_block(block: pa.Table, *, address: str, attempt: str, how: Shrink) -> pa.Table:
