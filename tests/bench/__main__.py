@@ -9,20 +9,27 @@ import tempfile
 from pathlib import Path
 
 from cbmir.store import versions
-from tests.bench import check_memory, driver_memory, embed_speed, manifest_speed
+from tests.bench import check_memory, driver_memory, embed_speed, encoder_speed, manifest_speed
 
 BENCHES = {
     "embed_speed": embed_speed.run,
     "driver_memory": driver_memory.run,
     "manifest_speed": manifest_speed.run,
     "check_memory": check_memory.run,
+    "encoder_speed": encoder_speed.run,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHES))
-    names = parser.parse_args().names or list(BENCHES)
+    parser.add_argument("--encoder", action="append", help="of encoder_speed: this one, not all rows; may be repeated")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="of encoder_speed: default the GPU where there is one"
+    )
+    asked = parser.parse_args()
+    names = asked.names or list(BENCHES)
+    options = {"encoder_speed": {"encoders": asked.encoder, "device": asked.device}}
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         parser.error(f"no benchmark '{unknown[0]}'; there: {', '.join(BENCHES)}")
@@ -33,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="cbmir-bench-") as scratch:
         for name in names:
             print(f"\n{name}", flush=True)
-            BENCHES[name](Path(scratch))
+            BENCHES[name](Path(scratch), **options.get(name, {}))
 
 
 def processor() -> str:
