@@ -9,14 +9,15 @@ import tempfile
 from pathlib import Path
 
 from cbmir.store import versions
-from tests.bench import check_memory, driver_memory, embed_speed, encoder_speed, manifest_speed
+from tests.bench import check_memory, embed_scaling, embed_speed, encoder_speed, manifest_speed, pack_speed
 
 BENCHES = {
     "embed_speed": embed_speed.run,
-    "driver_memory": driver_memory.run,
+    "embed_scaling": embed_scaling.run,
     "manifest_speed": manifest_speed.run,
     "check_memory": check_memory.run,
     "encoder_speed": encoder_speed.run,
+    "pack_speed": pack_speed.run,
 }
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.bench.driver_memory import peak_memory
 from tests.bench.manifest_speed import peak_memory as peak_of_manifest
+from tests.bench.memory import watched
 
 COUNTS = (1_000, 100_000)
 
@@ -25,7 +25,7 @@ def run(scratch: Path) -> None:
         study = scratch / f"check-{count}"
         peak_of_manifest("manifest", "csv", str(table), "--study", str(study))
         began = time.perf_counter()
-        peaks.append(peak_memory("manifest", "check", "--study", str(study)))
+        peaks.append(watched("manifest", "check", "--study", str(study), every=0.05).driver)
         seconds = time.perf_counter() - began
         print(f"  {count:>7,} images: driver's peak {peaks[-1]:.0f} MiB, {seconds:.0f} s", flush=True)
     print(f"  ratio {peaks[1] / peaks[0]:.2f} for a hundred times the images")
