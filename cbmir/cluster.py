@@ -144,7 +144,9 @@ def spilled_bytes() -> int:
     try:
         from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
-        state = get_state_from_address(ray.get_runtime_context().gcs_address)  # there may be other clusters on this machine
+        state = get_state_from_address(
+            ray.get_runtime_context().gcs_address
+        )  # there may be other clusters on this machine
         return int(get_memory_info_reply(state, timeout_seconds=5).store_stats.spilled_bytes_total)
     except Exception:  # Ray has no public call for it: a version without this one must not end a run
         return 0
