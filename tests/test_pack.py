@@ -490,6 +490,19 @@ def test_packed_images_come_in_the_order_of_the_rows_and_failures_with_them(pack
     }
 
 
+def test_addresses_stand_in_the_order_in_which_the_images_lie(copy):
+    rows = rows_of(copy, "packed")
+    for file in copy.glob("packed/*.parquet"):
+        file.unlink()
+    lying = {"a.parquet": rows[1::2][::-1], "b.parquet": rows[::2][::-1]}
+    for name, some in lying.items():
+        Study(str(copy)).write_table(pa.Table.from_pylist(some, PACKED), "packed", name)
+    found = list(zip(*(addresses(copy)[name].to_pylist() for name in ("shard", "image_key")), strict=True))
+    expected = [(name, row["image_key"]) for name, some in lying.items() for row in some]
+    assert [pair for pair in found if pair[0]] == expected
+    assert len(found) == len(GOOD | BROKEN)
+
+
 def test_only_row_groups_with_a_wanted_image_are_read(packed, monkeypatch, tmp_path):
     table = pa.concat_tables([pq.ParquetFile(file).read() for file in sorted(packed.glob("packed/*.parquet"))])
     study = Study(str(tmp_path / "study"))
@@ -637,6 +650,9 @@ def test_a_study_that_is_not_packed_or_not_finished_is_refused(copy, capsys):
     (copy / "packed" / "run.json").unlink()
     assert embed(copy, "--packed", "--encoder", "pixels32") == 2
     assert "packed is unfinished (it has no run.json); finish it with: cbmir pack" in capsys.readouterr().err
+    assert run("run", "csv", copy / "t.csv", "--study", copy.parent / "new", "--packed", "--encoder", "pixels32") == 2
+    assert "no study at" in capsys.readouterr().err
+    assert not (copy.parent / "new").exists()  # it is said before the manifest is made
     shutil.rmtree(copy / "packed")
     for command in (("embed",), ("run", "--index", "exact")):
         assert run(*command, "--study", copy, "--packed", "--encoder", "pixels32") == 2
