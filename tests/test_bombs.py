@@ -181,7 +181,7 @@ def test_bombs_are_refused_soon_and_without_taking_memory(tmp_path):
 
 
 def test_the_limit_of_that_test_is_felt(tmp_path):
-    (tmp_path / "a.png").write_bytes(pillow(np.zeros((9_000, 9_000), np.uint8), "PNG"))
+    (tmp_path / "a.png").write_bytes(pillow(np.zeros((11_000, 11_000), np.uint8), "PNG"))
     done = subprocess.run(
         [sys.executable, "-c", ONE, str(tmp_path / "a.png")], capture_output=True, text=True, check=False
     )

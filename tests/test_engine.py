@@ -86,11 +86,11 @@ def test_groups_and_rounds_give_the_same_vectors(together, studies, monkeypatch,
 @pytest.mark.parametrize(
     "options",
     [
-        EmbedOptions(batch_size=1),
+        EmbedOptions(batch_size=3),
         EmbedOptions(batch_size=7, decode_workers=1),
         EmbedOptions(color_resize=True, whole_decode=True),
     ],
-    ids=["one-by-one", "odd-batches-one-worker", "slow-decoding"],
+    ids=["few-at-a-time", "odd-batches-one-worker", "slow-decoding"],
 )
 def test_batches_workers_and_the_other_encoders_do_not_matter(together, studies, options):
     """float32 to six digits; bfloat16, whose kernels round differently by shape, to a cosine of 0.999."""
