@@ -1,7 +1,7 @@
 """The commands: flags -> one call of a stage -> lines for people and an exit code.
 
-0: done; 1: a defect of cbmir; 2: misuse, with one line that says what to do; 3: done, but more images failed than
---max-failures allows; 130: interrupted.
+0: done; 1: a defect of cbmir; 2: misuse, or storage that is full or silent, with one line that says what to do; 3: done,
+but more images failed than --max-failures allows; 130: interrupted.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from cbmir.errors import UserError
 from cbmir.flags import parse, weights_flag
+from cbmir.patience import StorageError, named, storage_line
 from cbmir.schemas import ContractError
 from cbmir.store import Study
 
@@ -40,6 +41,9 @@ def main(argv: list[str] | None = None) -> int:
         line = f"cbmir {arguments.command}: {error.strerror or error}: {error.filename or ''}; expected a place to read or write"
         return _say(error, line, 2, arguments.debug)
     except Exception as error:
+        said = storage_line(error, named(getattr(arguments, "study", None) or "the storage"))
+        if said is not None:
+            return _say(error, f"cbmir {arguments.command}: {said}", StorageError.exit_code, arguments.debug)
         first = " ".join(str(error).split())[:300]
         line = f"cbmir {arguments.command}: unexpected {type(error).__name__}: {first}; see the traceback with --debug"
         return _say(error, line, 1, arguments.debug)

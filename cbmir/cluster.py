@@ -12,11 +12,27 @@ from cbmir.errors import UserError
 
 @contextlib.contextmanager
 def ray_session(address: str | None = None) -> Iterator[None]:
-    """Ray for the length of the block.
+    """Ray for the length of the block; a UserError of a task or an actor leaves it as itself.
 
     A session that the process already has is used and left running. Otherwise `address`, else RAY_ADDRESS (set inside
     a submitted job), else a cluster of its own on this machine, which is stopped at the end.
     """
+    with _started(address):
+        import ray
+
+        try:
+            yield
+        except ray.exceptions.RayError as error:
+            failed = error.args[0] if isinstance(error, ray.exceptions.ActorDiedError) and error.args else error
+            cause = getattr(failed, "cause", None)
+            if not isinstance(cause, UserError):
+                raise
+            first, _, _ = str(cause).partition("\n")  # Ray adds lines on how to try again
+            raise type(cause)(first) from error
+
+
+@contextlib.contextmanager
+def _started(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
@@ -73,7 +89,7 @@ def _quiet_data() -> None:
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
-    context.raise_original_map_exception = True  # a worker's UserError arrives as itself
+    context.raise_original_map_exception = True  # Ray's wrapper forgets what it wraps
     logger = logging.getLogger("ray.data")
     logger.setLevel(logging.ERROR)
     for handler in logger.handlers:
@@ -110,7 +126,9 @@ def file_source(files: list[str], fs):
 def _read_file(file: str, fs) -> list:
     import pyarrow.parquet as pq
 
-    return [pq.read_table(file, filesystem=fs)]
+    from cbmir.patience import patiently
+
+    return [patiently(lambda: pq.read_table(file, filesystem=fs), file)]
 
 
 def map_files(files: list[str], fs, function, *, cpus: float, **options) -> Iterator:
@@ -119,22 +137,7 @@ def map_files(files: list[str], fs, function, *, cpus: float, **options) -> Iter
 
     data = ray.data.read_datasource(file_source(files, fs), override_num_blocks=len(files), num_cpus=cpus)
     data = data.map_batches(function, fn_kwargs=options, batch_size=None, batch_format="pyarrow", num_cpus=cpus)
-    with refusals():
-        yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-
-
-@contextlib.contextmanager
-def refusals() -> Iterator[None]:
-    """A worker's UserError as it was raised there: Ray puts a traceback before it, and lines on how to try again behind."""
-    import ray
-
-    try:
-        yield
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            first, _, _ = str(error.cause).partition("\n")
-            raise UserError(first) from error
-        raise
+    yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
 def spilled_bytes() -> int:

@@ -26,7 +26,9 @@ import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from cbmir.patience import named
 from cbmir.schemas import ContractError, check
+from cbmir.whole import read_whole, write_whole
 
 _MADE_BY = {
     "manifest": "cbmir manifest",
@@ -100,11 +102,8 @@ class Study:
 
     def read_text(self, *parts: str) -> str | None:
         """A text file of the study, None where there is none."""
-        try:
-            with self.fs.open_input_stream(self.path(*parts)) as stream:
-                return stream.read().decode()
-        except FileNotFoundError:
-            return None
+        data = read_whole(self.fs, self.path(*parts), where=self._named(parts))
+        return None if data is None else data.decode()
 
     def read_json(self, *parts: str) -> dict[str, Any] | None:
         """A JSON file of the study, None where there is none."""
@@ -120,7 +119,8 @@ class Study:
 
     def require(self, *parts: str) -> dict[str, Any]:
         """run.json of a dataset that must be there and finished."""
-        run = self.run_of(*parts)
+        # the first thing that a stage asks, and asked impatiently: the store's address may be wrong
+        run = self.run_of(*parts) if self.exists(*parts, "run.json") else None
         if run is not None:
             return run
         command = _MADE_BY[parts[0]]
@@ -134,26 +134,12 @@ class Study:
         raise ContractError(f"{name} is unfinished (it has no run.json); finish it with: {command}")
 
     def write_bytes(self, data: bytes | pa.Buffer, *parts: str, mode: int = 0o666) -> None:
-        """Write one file whole or not at all: beside and renamed locally; object stores publish on close.
+        """Write one file whole or not at all; `mode`: permissions of a local file, less the process's umask."""
+        write_whole(self.fs, self.path(*parts), data, where=self._named(parts), mode=mode)
 
-        `mode`: permissions of a local file, less the process's umask.
-        """
-        path = self.path(*parts)
-        self.fs.create_dir(os.path.dirname(path), recursive=True)
-        if not self.is_local:
-            with self.fs.open_output_stream(path) as stream:
-                stream.write(data)
-            return
-        beside = f"{path}.tmp-{uuid.uuid4().hex}"
-        try:
-            with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(beside)
+    def _named(self, parts: tuple[str, ...]) -> str:
+        """A file of the study, for people."""
+        return self.path(*parts) if self.is_local else "/".join([named(self.address), *parts])
 
     def write_table(self, table: pa.Table, *parts: str, compression: str = "zstd", **layout: Any) -> None:
         """One Parquet file, whole or not at all; `layout` as pyarrow's write_table has it."""

@@ -18,10 +18,10 @@ def cbmir(*arguments: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "cbmir", *arguments], check=False, **options)
 
 
-def start(*arguments: str) -> subprocess.Popen:
+def start(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen:
     """Start one command."""
     command = [sys.executable, "-m", "cbmir", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
 
 
 def children(pid: int) -> dict[int, str]:
@@ -46,6 +46,14 @@ def children(pid: int) -> dict[int, str]:
         except OSError:
             continue
     return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not yet waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def kill(pid: int) -> None:

@@ -2,6 +2,7 @@
 
 import random
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from cbmir.datasets import Options
 from cbmir.datasets.manifest import write_manifest
 from cbmir.store import Study
-from tests.processes import cbmir, children, kill, outcome, start, wait_for, written
+from tests.faults import running, said_by, whole
+from tests.processes import alive, cbmir, children, kill, outcome, start, wait_for, written
 
 COPIES = 10
 ROWS = 200 * COPIES
@@ -29,13 +31,6 @@ def study(phantoms, tmp_path) -> Path:
 
 def command(study: Path) -> list[str]:
     return ["embed", "--study", str(study), "--encoder", "pixels32", "--batch-size", "16"]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.fixture
@@ -74,22 +69,28 @@ def test_kill_of_the_driver_at_three_random_moments(study, below):
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("pixels32: 1,990 embedded, 10 failed: see failures")
     assert outcome(study, "pixels32") == TOTAL
-    assert not list(study.glob("**/*.tmp-*"))
-    assert not list(study.glob(".staging/*"))
+    assert whole(study, "pixels32") == TOTAL[1:3]
 
 
 @pytest.mark.slow
 def test_kill_of_workers_while_they_encode_and_decode(study):
     """Ray restarts what was killed; the run itself ends well, without a second start."""
-    process = start(*command(study))
-    assert wait_for(lambda: written(study) > 0, seconds=120, process=process)
-    killed = []
-    for kind in ("EncodeBlocks", "decode_block"):
-        victims = [pid for pid, line in children(process.pid).items() if line.startswith("ray::") and kind in line]
-        if victims:
-            kill(victims[0])
-            killed.append(kind)
-    output, _ = process.communicate(timeout=300)
-    assert killed, "no worker was there to be killed"
+    with running(*command(study)) as process:
+        assert wait_for(lambda: written(study) > 0, seconds=120, process=process)
+        for kind in ("EncodeBlocks", "decode_block"):
+            assert wait_for(partial(kill_one, process, kind), seconds=60, process=process), f"no {kind} to be killed"
+        output = said_by(process)
     assert process.returncode == 0, output
-    assert outcome(study, "pixels32") == TOTAL
+    assert "Traceback" not in output
+    assert whole(study, "pixels32") == TOTAL[1:3]
+    again = cbmir(*command(study))
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.strip() == output.strip().splitlines()[-1]
+
+
+def kill_one(process, kind: str) -> bool:
+    """Kill a worker whose command line names `kind`, if there is one at this moment."""
+    found = [pid for pid, line in children(process.pid).items() if line.startswith("ray::") and kind in line]
+    if found:
+        kill(found[0])
+    return bool(found)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import ray
 
-from cbmir.cluster import file_source, refusals, resources
+from cbmir.cluster import file_source, resources
 from cbmir.embedding.actor import EncodeBlocks, Loads
 from cbmir.embedding.addresses import Addresses
 from cbmir.embedding.decode import DecodeOptions, decode_block
@@ -88,7 +88,7 @@ def stream(
         dataset = _decoded(study, shape, options, addresses, tally)
         for number in range(len(shape.groups)):
             dataset = _encoded(dataset, shape, number, options, tasks, tally)
-        with Progress(title, addresses.rows) as progress, Watch(tally, progress, names, crew), refusals():
+        with Progress(title, addresses.rows) as progress, Watch(tally, progress, names, crew):
             dataset.write_datasink(sink, ray_remote_args={"num_cpus": shape.task_cpus})
     return ray.get(tally.read.remote()), crew
 
