@@ -31,8 +31,8 @@ demo: $(READY) ## draw a collection, run the whole pipeline, print a leaderboard
 	$(BIN)/cbmir run phantoms $(DEMO)/images --study $(DEMO)/study \
 		--encoder pixels32 --encoder timm:mobilenetv3_small_100~random0 --exclude-same patient_id
 
-test: $(READY) ## run every test
-	$(BIN)/python -m pytest
+test: $(READY) ## run every test, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 20
 
 check: $(READY) ## lint and formatting
 	$(BIN)/ruff check .

@@ -67,20 +67,6 @@ def test_vectors_are_those_of_a_plain_loop(ray_session, phantom_study):
                 np.testing.assert_allclose(found[row["image_key"]], encoder.encode(pixels[None])[0], atol=2e-5)
 
 
-def test_batch_size_and_the_other_encoders_do_not_matter(ray_session, phantoms, phantom_study, tmp_path):
-    from cbmir.datasets import Options
-    from cbmir.datasets.manifest import write_manifest
-
-    other = Study(str(tmp_path / "other"))
-    write_manifest(other, "phantoms", [str(phantoms)], Options())
-    embed(phantom_study, ["pixels32", TINY], EmbedOptions(batch_size=64), say=str)
-    embed(other, [TINY], EmbedOptions(batch_size=7), say=str)
-    left, right = (vectors(s, TINY.replace(":", "%3A")) for s in (phantom_study, other))
-    assert left.keys() == right.keys()
-    for key, vector in left.items():
-        np.testing.assert_allclose(vector, right[key], atol=2e-5)
-
-
 def test_what_is_there_is_skipped_and_what_is_missing_is_made(ray_session, phantom_study):
     embed(phantom_study, ["pixels32"], EmbedOptions(), say=str)
     directory = Path(phantom_study.root, "embeddings", "encoder=pixels32")

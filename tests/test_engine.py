@@ -84,19 +84,20 @@ def test_groups_and_rounds_give_the_same_vectors(together, studies, monkeypatch,
 
 
 @pytest.mark.parametrize(
-    "options",
+    "encoders, options",
     [
-        EmbedOptions(batch_size=3),
-        EmbedOptions(batch_size=7, decode_workers=1),
-        EmbedOptions(color_resize=True, whole_decode=True),
+        ([VIT], EmbedOptions(batch_size=3)),
+        ([RESNET], EmbedOptions(batch_size=7, decode_workers=1)),
+        ([RESNET, VIT], EmbedOptions(color_resize=True, whole_decode=True)),
     ],
     ids=["few-at-a-time", "odd-batches-one-worker", "slow-decoding"],
 )
-def test_batches_workers_and_the_other_encoders_do_not_matter(together, studies, options):
+def test_batches_workers_and_the_other_encoders_do_not_matter(together, studies, encoders, options):
     """float32 to six digits; bfloat16, whose kernels round differently by shape, to a cosine of 0.999."""
-    for name, least in ((RESNET, 0.999999), (VIT, 0.999)):
-        study = studies()
-        embed(study, [name], options, say=str)
+    study = studies()
+    embed(study, encoders, options, say=str)
+    for name in encoders:
+        least = {RESNET: 0.999999, VIT: 0.999}[name]
         assert least_cosine(vectors(together, name), vectors(study, name)) >= least
 
 
