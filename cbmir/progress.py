@@ -23,7 +23,7 @@ class Progress:
         self._first: tuple[float, int] | None = None  # when the first results were there, and how many
         self._bar = None
         if self.stream.isatty():
-            self._bar, self._task = _rich_bar(title, total)
+            self._bar, self._task = _rich_bar(title, total, self.stream)
             self._bar.start()
 
     def update(self, done: int, failed: int = 0, note: str = "") -> None:
@@ -32,18 +32,14 @@ class Progress:
         if self._first is None and done:
             self._first = (time.monotonic(), done)
         if self._bar:
-            self._bar.update(self._task, completed=self.done, note=self._note(note))
+            self._bar.update(self._task, completed=self.done, note=self._told(note))
         elif time.monotonic() - self.last_line >= LOG_EVERY:
             self.last_line = time.monotonic()
             print(self.line(note), file=self.stream, flush=True)
 
     def line(self, note: str = "") -> str:
         """'embed: 640 / 1,500 images, 43.1/s, 0:00:20 left, 2 failed'."""
-        rate = self.rate()
-        speed = f", {rate:,.1f}/s" if rate else ""
-        left = f", {clock((self.total - self.done) / rate)} left" if rate and self.done < self.total else ""
-        extra = self._note(note)
-        return f"{self.title}: {self.done:,} / {self.total:,} {self.unit}{speed}{left}{', ' + extra if extra else ''}"
+        return ", ".join(filter(None, (f"{self.title}: {self.done:,} / {self.total:,} {self.unit}", self._told(note))))
 
     def rate(self) -> float:
         """Items a second since the first results, so that loading a model does not count; 0 before there is a rate."""
@@ -51,9 +47,13 @@ class Progress:
             return 0.0
         return (self.done - self._first[1]) / max(time.monotonic() - self._first[0], 1e-9)
 
-    def _note(self, note: str) -> str:
+    def _told(self, note: str) -> str:
+        """'43.1/s, 0:00:20 left, 2 failed, ' and the note."""
+        rate = self.rate()
+        speed = f"{rate:,.1f}/s" if rate else ""
+        left = f"{clock((self.total - self.done) / rate)} left" if rate and self.done < self.total else ""
         failed = f"{self.failed:,} failed" if self.failed else ""
-        return ", ".join(filter(None, (failed, note)))
+        return ", ".join(filter(None, (speed, left, failed, note)))
 
     def close(self) -> None:
         if self._bar:
@@ -73,18 +73,17 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def _rich_bar(title: str, total: int):
+def _rich_bar(title: str, total: int, stream):
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
     bar = Bar(
         TextColumn(title),
         BarColumn(),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
+        console=Console(file=stream),
         transient=True,
     )
     return bar, bar.add_task(title, total=total, note="")

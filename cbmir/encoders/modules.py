@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from cbmir.encoders.attention import straighten
 from cbmir.encoders.fetch import Weights
 from cbmir.encoders.fit import fit, moved
 from cbmir.encoders.layouts import LAYOUTS
@@ -25,7 +26,9 @@ def load(spec: EncoderSpec, weights: Weights | None) -> torch.nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations inside the libraries
-            return SOURCES[spec.source](spec, read_state(weights.path) if weights else None)
+            module = SOURCES[spec.source](spec, read_state(weights.path) if weights else None)
+            straighten(module)
+            return module
     except UserError:
         raise
     except (TypeError, AssertionError) as error:
