@@ -29,7 +29,7 @@ from tests.bench.collection import study_of
 from tests.bench.radiographs import radiographs
 
 ENCODER = "timm:mobilenetv3_small_100~random0"
-IMAGES, REPEATS, SHORT_SIDE = 1200, 3, 512
+IMAGES, REPEATS, SHORT_SIDE = 480, 3, 512
 BATCH = 16  # a small one: what is decoded while the encoders are still loading is counted, and is a few batches
 
 
