@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from cbmir.encoders.build import best_precision
 from cbmir.errors import UserError
 from cbmir.schemas import ContractError
 from cbmir.store import Study, path_name, versions
@@ -51,7 +52,12 @@ def _devices() -> Iterator[str]:
     if not torch.cuda.is_available():
         built = torch.version.cuda
         why = f"torch is built for CUDA {built}, but sees no device" if built else "torch is the CPU-only build"
-        yield f"note  no GPU ({why}); encoders run on {os.cpu_count()} CPU cores, in float32"
+        kinds = (
+            "transformers in bfloat16, others in float32"
+            if best_precision("cpu", convolutional=False) == "bfloat16"
+            else "in float32"
+        )
+        yield f"note  no GPU ({why}); encoders run on {os.cpu_count()} CPU cores, {kinds}"
 
 
 def _memory() -> Iterator[str]:

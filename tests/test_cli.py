@@ -320,3 +320,19 @@ def test_weights_flag_knows_names_aliases_and_plain_files():
         "m=timm:a,x=1": "w.pth",
         "timm:b": "v.pth",
     }
+
+
+@pytest.mark.parametrize(
+    "able, said", [("bfloat16", "transformers in bfloat16, others in float32"), ("float32", "in float32")]
+)
+def test_doctor_says_in_what_encoders_compute_where_there_is_no_gpu(monkeypatch, able, said):
+    import torch
+
+    from cbmir import doctor
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(doctor, "best_precision", lambda device, *, convolutional: able)
+    lines = [line for line in doctor.examine(None) if "no GPU" in line]
+    assert len(lines) == 1
+    assert lines[0].endswith(f"CPU cores, {said}")
