@@ -549,6 +549,20 @@ def test_vectors_do_not_depend_on_the_batch_and_pixels_stay_as_they_are(name):
     np.testing.assert_array_equal(encoder.encode(pixels), whole)
 
 
+@pytest.mark.parametrize("name", ["timm:test_vit~random0", "timm:test_resnet~random0"])
+def test_float16_is_near_float32(name, monkeypatch):
+    """It is refused on a processor for being slow, which six images do not mind."""
+    monkeypatch.setattr("cbmir.encoders.build.refuse_precision", lambda precision, device: None)
+    spec = resolve(name)
+    exact, half = build(spec), build(spec, precision="float16")
+    pixels = np.random.default_rng(0).integers(0, 256, (6, *spec.geometry.shape), np.uint8)
+    a, b = (encoder.encode(pixels).astype(np.float64) for encoder in (exact, half))
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert half.precision == "float16"
+    assert cosine.min() >= 0.9999
+    assert not np.array_equal(a, b)
+
+
 def test_bfloat16_is_near_float32_and_another_encoder():
     spec = resolve(f"{CLIP}~random0")
     exact, fast = build(spec), build(spec, precision="bfloat16")
