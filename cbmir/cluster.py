@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 
 from cbmir.errors import UserError
+from cbmir.patience import patiently
 
 
 @contextlib.contextmanager
@@ -126,8 +127,6 @@ def file_source(files: list[str], fs):
 def _read_file(file: str, fs) -> list:
     import pyarrow.parquet as pq
 
-    from cbmir.patience import patiently
-
     return [patiently(lambda: pq.read_table(file, filesystem=fs), file)]
 
 
@@ -147,9 +146,8 @@ def spilled_bytes() -> int:
     try:
         from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
-        state = get_state_from_address(
-            ray.get_runtime_context().gcs_address
-        )  # there may be other clusters on this machine
+        # by address: there may be other clusters on this machine
+        state = get_state_from_address(ray.get_runtime_context().gcs_address)
         return int(get_memory_info_reply(state, timeout_seconds=5).store_stats.spilled_bytes_total)
     except Exception:  # Ray has no public call for it: a version without this one must not end a run
         return 0

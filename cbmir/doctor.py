@@ -52,11 +52,8 @@ def _devices() -> Iterator[str]:
     if not torch.cuda.is_available():
         built = torch.version.cuda
         why = f"torch is built for CUDA {built}, but sees no device" if built else "torch is the CPU-only build"
-        kinds = (
-            "transformers in bfloat16, others in float32"
-            if best_precision("cpu", convolutional=False) == "bfloat16"
-            else "in float32"
-        )
+        halves = best_precision("cpu", convolutional=False) == "bfloat16"
+        kinds = "transformers in bfloat16, others in float32" if halves else "in float32"
         yield f"note  no GPU ({why}); encoders run on {os.cpu_count()} CPU cores, {kinds}"
 
 

@@ -42,12 +42,12 @@ def _attend(
     masked = key_padding_mask is not None or attn_mask is not None or is_causal
     if masked or need_weights or key is not value or query.dim() != 3:
         return otherwise(query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
-    width = layer.embed_dim
-    weights = layer.in_proj_weight.split([width, 2 * width])
-    biases = (None, None) if layer.in_proj_bias is None else layer.in_proj_bias.split([width, 2 * width])
     if query is key:
         q, k, v = linear(query, layer.in_proj_weight, layer.in_proj_bias).chunk(3, dim=-1)
     else:
+        parts = [layer.embed_dim, 2 * layer.embed_dim]
+        weights = layer.in_proj_weight.split(parts)
+        biases = (None, None) if layer.in_proj_bias is None else layer.in_proj_bias.split(parts)
         q = linear(query, weights[0], biases[0])
         k, v = linear(key, weights[1], biases[1]).chunk(2, dim=-1)
     heads = [
