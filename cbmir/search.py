@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from cbmir.errors import UserError, nearest
-from cbmir.exact import QUERY_ROWS
 from cbmir.index import open_index
 from cbmir.progress import Progress
 from cbmir.schemas import NEIGHBORS
@@ -192,7 +191,7 @@ def exclusion_codes(study: Study, columns: tuple[str, ...]) -> tuple[np.ndarray,
 def _write(out, searcher, vectors: Vectors, queries: np.ndarray, progress: Progress) -> int:
     """Search all queries, block by block, and write their neighbors -> rows written."""
     rows, part, held, done = 0, 0, [], 0
-    for keys, block in vectors.tiles(queries, rows=QUERY_ROWS):
+    for keys, block in vectors.tiles(queries, rows=searcher.rows):
         held.append(as_table(keys, *searcher.block(keys, block)))
         done += len(keys)
         progress.update(done)

@@ -18,6 +18,7 @@ class ExactSearch:
     def __init__(self, vectors: Vectors, gallery: np.ndarray, codes: Codes, *, k: int, device: str = "auto") -> None:
         self.vectors, self.gallery, self.codes, self.k = vectors, gallery, codes, k
         self.device = torch_device(device)
+        self.rows = max(1_024, min(16_384, 20_000_000 // k))  # queries of a block: the gallery is read once for each
 
     def block(self, keys: np.ndarray, queries: np.ndarray) -> Found:
         """keys (n,), queries (n, dim) -> their neighbors, ascending by (distance, key); keys need not be in the study."""
@@ -36,6 +37,7 @@ class IndexSearch:
     """
 
     ROUNDS = (1, 4)
+    rows = 1_024  # queries of a block
     DEEPEST = 8_192  # candidates a query: beyond, a full pass is cheaper, and a block's candidates would fill gigabytes
 
     def __init__(

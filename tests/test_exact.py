@@ -4,15 +4,17 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from cbmir.exact import NO_KEY, Block, RunningTopK, cosine_distances
+from cbmir.scoring import FirstPass, Rounded
 
 
-def search(queries: Block, gallery: Block, *, k: int, cuts: list[int] | None = None):
-    running = RunningTopK(queries, k=k)
+def search(queries: Block, gallery: Block, *, k: int, cuts: list[int] | None = None, half: bool = True):
+    running = RunningTopK(queries, k=k, half=half)
     edges = [0, *sorted(cuts or []), len(gallery.keys)]
     for start, stop in itertools.pairwise(edges):
         running.add(Block(gallery.keys[start:stop], gallery.vectors[start:stop], gallery.codes[start:stop]))
@@ -47,7 +49,7 @@ def test_result_does_not_depend_on_how_the_gallery_is_cut_or_ordered(data):
     )
     gallery = Block(np.arange(1, n + 1), vectors)
     k = data.draw(st.integers(1, 12))
-    whole = search(queries, gallery, k=k)
+    whole = search(queries, gallery, k=k, half=False)
     cuts = data.draw(st.lists(st.integers(0, n), max_size=4))
     order = np.array(data.draw(st.permutations(range(n))))
     cut = search(queries, Block(gallery.keys[order], vectors[order]), k=k, cuts=cuts)
@@ -116,3 +118,75 @@ def test_a_zero_vector_is_at_distance_one_from_everything():
     keys, distances, _ = search(Block(np.array([9]), np.zeros((1, 2), np.float32)), gallery, k=2)
     assert distances[0].tolist() == [1.0, 1.0]
     assert keys[0].tolist() == [1, 2]
+
+
+# --- half precision ----------------------------------------------------------------------------------------------------
+
+
+def brute(queries: Block, gallery: Block, *, k: int) -> np.ndarray:
+    """Keys (n, k) by a plain sort of distances in float64, rounded once."""
+    q, g = (x.vectors.astype(np.float64) for x in (queries, gallery))
+    scale = np.linalg.norm(q, axis=1)[:, None] * np.linalg.norm(g, axis=1)[None, :]
+    cosine = np.divide(q @ g.T, scale, out=np.zeros_like(scale), where=scale > 0)
+    rows, columns = (x.ravel() for x in np.indices(cosine.shape))
+    distances = cosine_distances(queries, gallery, rows, columns).reshape(cosine.shape)
+    np.testing.assert_allclose(distances, np.clip(1 - cosine, 0, 2), atol=1e-6)
+    return np.stack([gallery.keys[np.lexsort((gallery.keys, row))[:k]] for row in distances])
+
+
+def hard(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
+    """(n, dim): a narrow cone with clusters, vectors that differ by parts in a thousand to parts in ten million, copies, and norms of all sizes."""
+    cone = rng.standard_normal(dim) * rng.uniform(0, 8)
+    middles = cone + rng.standard_normal((max(1, n // 20), dim))
+    step = 10.0 ** rng.uniform(-7, 0, (n, 1))
+    vectors = middles[rng.integers(0, len(middles), n)] + step * rng.standard_normal((n, dim))
+    copies = rng.random(n) < 0.2
+    vectors[copies] = vectors[rng.integers(0, n, copies.sum())]
+    vectors[rng.random(n) < 0.02] = 0
+    return (vectors * 10.0 ** rng.uniform(-6, 6, (n, 1))).astype(np.float32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), dim=st.sampled_from([1, 2, 7, 32, 200]), k=st.sampled_from([1, 3, 10, 70]))
+def test_half_precision_finds_the_same_neighbors(seed, dim, k):
+    rng = np.random.default_rng(seed)
+    gallery = Block(rng.permutation(np.arange(1, 801)), hard(rng, 800, dim))
+    queries = Block(np.arange(10_000, 10_012), hard(rng, 12, dim))
+    queries.vectors[:4] = gallery.vectors[:4]
+    queries = Block(queries.keys, queries.vectors)
+    cuts = rng.integers(0, 800, rng.integers(0, 4)).tolist()
+    keys, distances, counts = search(queries, gallery, k=k, cuts=cuts)
+    others = search(queries, gallery, k=k, half=False)
+    for mine, other in zip((keys, distances, counts), others, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    np.testing.assert_array_equal(keys, brute(queries, gallery, k=k))
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32), dim=st.sampled_from([1, 8, 64, 512]), aligned=st.booleans())
+def test_no_score_is_farther_off_than_the_bound(seed, dim, aligned):
+    """Numbers just beside the middle between two of bfloat16, whose roundings all pull a score the same way."""
+    rng = np.random.default_rng(seed)
+    size = 2.0 ** rng.integers(-3, 1, (40, dim)) * (1 + 2.0**-8 * (1 - 2.0**-10) * rng.choice([-1, 1], (40, 1)))
+    vectors = size if aligned else hard(rng, 40, dim)
+    unit = Block(np.arange(40), vectors.astype(np.float32)).unit(torch.device("cpu"))
+    first = FirstPass(unit[:8], k=3, half=True)
+    first.candidates(unit[8:], torch.full((8,), -torch.inf, dtype=torch.float64), lambda rows, scores: None)
+    tile = Rounded.of(unit[8:] - first.centre, torch.bfloat16)
+    computed = first.queries.copy.float() @ tile.copy.float().T
+    true = unit[:8].double() @ (unit[8:].double() - first.centre.double()).T
+    assert float((computed.double() - true).abs().max()) <= first._bound(tile)
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_few_pairs_are_scored_twice(half):
+    """What the first pass lets through is a small multiple of k; the bound would otherwise be safe and useless."""
+    rng = np.random.default_rng(5)
+    base, cone = rng.standard_normal((32, 256)), 2 * rng.standard_normal(256)
+    vectors = (rng.standard_normal((20_000, 32)) @ base + cone).astype(np.float32)
+    unit = Block(np.arange(20_000), vectors).unit(torch.device("cpu"))
+    first = FirstPass(unit[:200], k=10, half=half)
+    rows, _ = first.candidates(
+        unit[200:], torch.full((200,), -torch.inf, dtype=torch.float64), lambda rows, scores: None
+    )
+    assert 10 <= len(rows) / 200 < 40
