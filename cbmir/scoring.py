@@ -1,22 +1,25 @@
 """The first pass of exact search: which pairs of a query and a gallery vector may be among the first k.
 
-Scores are products of unit vectors q and g, computed from rounded copies. What an error bound cannot exclude is a candidate; the
-second pass (exact.py) scores those in float64.
+Scores are computed from rounded copies; what an error bound cannot exclude is a candidate, and the second pass (exact.py) computes its distance in
+float64. A score is q . g - w h with a query's direction q (norm 1), a gallery vector g, and, for Euclidean distance, a weight w of the query and a
+height h = |g|^2 (distance.py).
 
 The bound. From every gallery vector the same centre m is taken, c = g - m, because q . g = q . c + q . m and the second term is
 one number a query. Embeddings of one model lie in a narrow cone, so that c is much shorter than g, and errors shrink with it. With q~ and c~ the
-rounded copies, r = |q~ - q| and s = |c~ - c| measured in float32 for the rows at hand (their largest), and C the largest |c|,
+rounded copies, r = |q~ - q| and s = |c~ - c| measured for the rows at hand (their largest), and C the largest |c|,
 
     |q~ . c~ - q . c| <= |q~ - q| |c| + |q~| |c~ - c| <= r C + (1 + r) s                         (Cauchy and Schwarz)
 
 A sum of dim products in float32, in any order, adds at most dim u / (1 - dim u) * |q~| |c~| with u = 2^-24 (Higham, Accuracy and
-Stability of Numerical Algorithms, 2002, section 3.1); twice u is taken, for units that truncate. Rounding q, g and c to float32 in the first place is within
-8 u each, and everything is multiplied by 1.01. Products come back rounded to the type of the copies, and so is the threshold that they are
-compared with: rounding is monotonic, so nothing above the threshold falls below it.
+Stability of Numerical Algorithms, 2002, section 3.1); twice u is taken, for units that truncate. Writing q, g, c and w h in float32 is within
+8 u of each, and everything is multiplied by 1.01. Products come back rounded to the type of the copies, and so is the threshold that they are
+compared with: rounding is monotonic, so nothing above the threshold falls below it. Where w h is taken off afterwards, the rounding
+of the product, 2^-8 C in bfloat16, is part of the bound.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +27,7 @@ from torch import Tensor
 
 _U = 2.0**-24
 _ROWS = 512  # queries whose scores with a tile are held at once
+Exclude = Callable[[slice, Tensor], None]  # (queries, their scores): writes -inf where a pair must not be
 
 
 def half_is_fast(device: torch.device) -> bool:
@@ -36,11 +40,11 @@ def half_is_fast(device: torch.device) -> bool:
 
 @dataclass(frozen=True)
 class Rounded:
-    """Vectors (n, dim) of norm <= `longest` in the type of the first pass."""
+    """Vectors (n, dim) in the type of the first pass."""
 
     copy: Tensor
     off: float  # largest norm of what rounding took away
-    longest: float
+    longest: float  # largest norm
 
     @classmethod
     def of(cls, exact: Tensor, kind: torch.dtype) -> Rounded:
@@ -49,59 +53,81 @@ class Rounded:
         return cls(copy, off, float(exact.norm(dim=1).max()) if len(exact) else 0.0)
 
 
-class FirstPass:
-    """Candidates of the queries `unit` (n, dim) float32, of norm 1 or 0, tile by tile of a gallery."""
+@dataclass(frozen=True)
+class Tile:
+    """A tile of the gallery, centred and rounded."""
 
-    def __init__(self, unit: Tensor, *, k: int, half: bool) -> None:
+    rounded: Rounded
+    heights: Tensor | None  # (m,) float32
+    bound: Tensor  # (n,) float64: no score is farther off
+
+
+class FirstPass:
+    """Candidates of queries `unit` (n, dim) float32, of norm 1 or 0, tile by tile of a gallery; `weight` (n,) float64 or None."""
+
+    def __init__(self, unit: Tensor, *, k: int, half: bool, weight: Tensor | None = None) -> None:
         self.k = k
         self.groups = max(
             256, 1 << (4 * k - 1).bit_length()
-        )  # columns of a tile are looked at by their best first, in so many groups
+        )  # a tile is looked at by the best of so many groups of columns
         self.unit = unit
+        self.weight = weight
         self.kind = torch.bfloat16 if half else torch.float32
+        self.step = 2.0**-8 if half else _U  # one rounding
         self.queries = Rounded.of(unit, self.kind)
         self.centre: Tensor | None = None  # (dim,), of the first tile
         self.shift: Tensor | None = None  # (n,) float64: q . m
 
-    def candidates(self, gallery: Tensor, least: Tensor, excluded) -> tuple[Tensor, Tensor]:
-        """Rows and columns of all pairs whose score may be >= `least` and among the first k of this tile.
-
-        gallery: (m, dim) float32 of norm 1 or 0. least: (n,) float64, -inf where anything will do. excluded(rows, scores): writes -inf into the
-        scores of a slice of the queries where a pair must not be.
-        """
+    def candidates(self, gallery: Tensor, least: Tensor, exclude: Exclude) -> tuple[Tensor, Tensor]:
+        """Rows and columns of all pairs whose score may be >= `least` (n,) float64 and among the first k of this tile (m, dim) float32."""
         if self.centre is None:
             self.centre = gallery.mean(dim=0)
             self.shift = self.unit.double() @ self.centre.double()
-        tile = Rounded.of(gallery - self.centre, self.kind)
-        bound = self._bound(tile)
-        found = [self._of_slice(start, tile, least, bound, excluded) for start in range(0, len(self.unit), _ROWS)]
+        tile = self.tile(gallery)
+        found = [
+            self._of_slice(slice(start, start + _ROWS), tile, least, exclude)
+            for start in range(0, len(self.unit), _ROWS)
+        ]
         return torch.cat([rows for rows, _ in found]), torch.cat([columns for _, columns in found])
 
-    def _bound(self, tile: Rounded) -> float:
-        dim = self.unit.shape[1]
-        rounding = self.queries.off * tile.longest + (1 + self.queries.off) * tile.off
-        summing = 2 * dim * _U / (1 - 2 * dim * _U) * (1 + self.queries.off) * (tile.longest + tile.off)
-        return 1.01 * (rounding + summing + 24 * _U)
+    def tile(self, gallery: Tensor) -> Tile:
+        """What the candidates of a tile are found with."""
+        heights = None if self.weight is None else (gallery.double() ** 2).sum(dim=1).float()
+        rounded = Rounded.of(gallery - self.centre, self.kind)
+        dim, norm = self.unit.shape[1], float(self.centre.norm())
+        bound = self.queries.off * rounded.longest + (1 + self.queries.off) * rounded.off
+        bound += 2 * dim * _U / (1 - 2 * dim * _U) * (1 + self.queries.off) * (rounded.longest + rounded.off)
+        bound += 24 * _U * (rounded.longest + norm)
+        bounds = torch.full((len(self.unit),), bound, dtype=torch.float64, device=self.unit.device)
+        if heights is not None:
+            bounds += self.step * (rounded.longest + bound) + 8 * _U * (
+                rounded.longest + self.weight * heights.double().max()
+            )
+        return Tile(rounded, heights, 1.01 * bounds)
 
-    def _of_slice(self, start: int, tile: Rounded, least: Tensor, bound: float, excluded) -> tuple[Tensor, Tensor]:
-        rows = slice(start, start + _ROWS)
-        scores = self.queries.copy[rows] @ tile.copy.T  # (r, m)
-        excluded(rows, scores)
+    def scores(self, rows: slice, tile: Tile) -> Tensor:
+        """(r, m), less the queries' shift."""
+        scores = self.queries.copy[rows] @ tile.rounded.copy.T
+        if tile.heights is None:
+            return scores
+        return scores.float() - (self.weight[rows, None].float() * tile.heights[None, :])
+
+    def _of_slice(self, rows: slice, tile: Tile, least: Tensor, exclude: Exclude) -> tuple[Tensor, Tensor]:
+        scores = self.scores(rows, tile)
+        exclude(rows, scores)
         best = _best_of_groups(scores, self.groups)  # (r, groups)
-        threshold = least[rows] - self.shift[rows] - bound
+        threshold = least[rows] - self.shift[rows] - tile.bound[rows]
         if best.shape[1] >= self.k:
             # k pairs of this tile have at least the k-th best group's score, give or take a rounding and the bound
             kth = best.topk(self.k, dim=1).values[:, -1].double()
-            step = 2.0**-7 if self.kind == torch.bfloat16 else 2.0**-23
-            threshold = torch.maximum(threshold, kth - step * kth.abs() - 2 * bound)
-        lowest = _down(threshold, self.kind)[:, None]
-        where = (best >= lowest) & (best > -torch.inf)
-        row, group = where.nonzero(as_tuple=True)
+            threshold = torch.maximum(threshold, kth - 2 * self.step * kth.abs() - 2 * tile.bound[rows])
+        lowest = _down(threshold, scores.dtype)[:, None]
+        row, group = ((best >= lowest) & (best > -torch.inf)).nonzero(as_tuple=True)
         columns = group[:, None] + torch.arange(0, scores.shape[1], best.shape[1], device=scores.device)[None, :]
         inside = columns < scores.shape[1]
         values = scores[row[:, None], columns.clamp(max=scores.shape[1] - 1)]
         keep = inside & (values >= lowest[row]) & (values > -torch.inf)
-        return start + row[:, None].expand_as(keep)[keep], columns[keep]
+        return rows.start + row[:, None].expand_as(keep)[keep], columns[keep]
 
 
 def _best_of_groups(scores: Tensor, groups: int) -> Tensor:
@@ -117,6 +143,6 @@ def _best_of_groups(scores: Tensor, groups: int) -> Tensor:
 
 
 def _down(threshold: Tensor, kind: torch.dtype) -> Tensor:
-    """The largest number of a type that is not above the rounded threshold: comparing with it loses nothing."""
+    """The largest number of a type that is not above the threshold, or the next below: comparing with it loses nothing."""
     rounded = threshold.to(kind)
     return torch.where(rounded.double() > threshold, rounded.nextafter(torch.full_like(rounded, -torch.inf)), rounded)

@@ -9,12 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from cbmir.exact import NO_KEY, Block, RunningTopK, cosine_distances
-from cbmir.scoring import FirstPass, Rounded
+from cbmir.distance import METRICS, Block
+from cbmir.exact import NO_KEY, RunningTopK
+from cbmir.scoring import FirstPass
 
 
-def search(queries: Block, gallery: Block, *, k: int, cuts: list[int] | None = None, half: bool = True):
-    running = RunningTopK(queries, k=k, half=half)
+def search(
+    queries: Block,
+    gallery: Block,
+    *,
+    k: int,
+    cuts: list[int] | None = None,
+    half: bool = True,
+    metric: str = "cos",
+):
+    running = RunningTopK(queries, k=k, half=half, metric=metric)
     edges = [0, *sorted(cuts or []), len(gallery.keys)]
     for start, stop in itertools.pairwise(edges):
         running.add(Block(gallery.keys[start:stop], gallery.vectors[start:stop], gallery.codes[start:stop]))
@@ -25,11 +34,12 @@ def drawn(rng: np.random.Generator, n: int, dim: int, *, first_key: int = 1) -> 
     return Block(np.arange(first_key, first_key + n), rng.standard_normal((n, dim)).astype(np.float32))
 
 
-def test_same_neighbors_and_distances_as_scikit_learn():
+@pytest.mark.parametrize("metric, theirs", [("cos", "cosine"), ("l2", "euclidean")])
+def test_same_neighbors_and_distances_as_scikit_learn(metric, theirs):
     rng = np.random.default_rng(0)
     gallery, queries = drawn(rng, 500, 24), drawn(rng, 40, 24, first_key=10_000)
-    keys, distances, counts = search(queries, gallery, k=7)
-    oracle = NearestNeighbors(n_neighbors=7, metric="cosine", algorithm="brute").fit(gallery.vectors.astype(np.float64))
+    keys, distances, counts = search(queries, gallery, k=7, metric=metric)
+    oracle = NearestNeighbors(n_neighbors=7, metric=theirs, algorithm="brute").fit(gallery.vectors.astype(np.float64))
     expected_distances, expected_rows = oracle.kneighbors(queries.vectors.astype(np.float64))
     np.testing.assert_array_equal(keys, gallery.keys[expected_rows])
     np.testing.assert_allclose(distances, expected_distances, atol=1e-6)
@@ -64,7 +74,7 @@ def test_equals_a_plain_sort_by_distance_then_key(seed, k):
     gallery = Block(np.arange(1, 41), rng.integers(-2, 3, (40, 3)).astype(np.float32))
     queries = Block(np.array([1000]), rng.integers(-2, 3, (1, 3)).astype(np.float32))
     keys, distances, _ = search(queries, gallery, k=k, cuts=[13, 27])
-    all_distances = cosine_distances(queries, gallery, np.zeros(40, int), np.arange(40))
+    all_distances = METRICS["cos"].distances(queries, gallery, np.zeros(40, int), np.arange(40))
     order = np.lexsort((gallery.keys, all_distances))[:k]
     np.testing.assert_array_equal(keys[0], gallery.keys[order])
     np.testing.assert_array_equal(distances[0], all_distances[order])
@@ -123,14 +133,19 @@ def test_a_zero_vector_is_at_distance_one_from_everything():
 # --- half precision ----------------------------------------------------------------------------------------------------
 
 
-def brute(queries: Block, gallery: Block, *, k: int) -> np.ndarray:
-    """Keys (n, k) by a plain sort of distances in float64, rounded once."""
+def brute(queries: Block, gallery: Block, *, k: int, metric: str) -> np.ndarray:
+    """Keys (n, k) by a plain sort of all distances, each of which agrees with a plain formula."""
     q, g = (x.vectors.astype(np.float64) for x in (queries, gallery))
-    scale = np.linalg.norm(q, axis=1)[:, None] * np.linalg.norm(g, axis=1)[None, :]
-    cosine = np.divide(q @ g.T, scale, out=np.zeros_like(scale), where=scale > 0)
-    rows, columns = (x.ravel() for x in np.indices(cosine.shape))
-    distances = cosine_distances(queries, gallery, rows, columns).reshape(cosine.shape)
-    np.testing.assert_allclose(distances, np.clip(1 - cosine, 0, 2), atol=1e-6)
+    sizes = np.linalg.norm(q, axis=1)[:, None] * np.linalg.norm(g, axis=1)[None, :]
+    cosine = np.divide(q @ g.T, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+    plain, near = {
+        "cos": (np.clip(1 - cosine, 0, 2), 1e-6),
+        "ip": (1 - q @ g.T, 1e-6 * (1 + sizes)),
+        "l2": (np.linalg.norm(q[:, None] - g[None], axis=2), 1e-6 * np.sqrt(1 + sizes)),
+    }[metric]
+    rows, columns = (x.ravel() for x in np.indices(plain.shape))
+    distances = METRICS[metric].distances(queries, gallery, rows, columns).reshape(plain.shape)
+    assert (np.abs(distances - plain) <= near + 1e-6 * np.abs(plain)).all()
     return np.stack([gallery.keys[np.lexsort((gallery.keys, row))[:k]] for row in distances])
 
 
@@ -147,35 +162,44 @@ def hard(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32), dim=st.sampled_from([1, 2, 7, 32, 200]), k=st.sampled_from([1, 3, 10, 70]))
-def test_half_precision_finds_the_same_neighbors(seed, dim, k):
+@given(
+    seed=st.integers(0, 2**32),
+    dim=st.sampled_from([1, 2, 7, 32, 200]),
+    k=st.sampled_from([1, 3, 10, 70]),
+    metric=st.sampled_from(list(METRICS)),
+)
+def test_half_precision_finds_the_same_neighbors(seed, dim, k, metric):
     rng = np.random.default_rng(seed)
     gallery = Block(rng.permutation(np.arange(1, 801)), hard(rng, 800, dim))
     queries = Block(np.arange(10_000, 10_012), hard(rng, 12, dim))
     queries.vectors[:4] = gallery.vectors[:4]
     queries = Block(queries.keys, queries.vectors)
     cuts = rng.integers(0, 800, rng.integers(0, 4)).tolist()
-    keys, distances, counts = search(queries, gallery, k=k, cuts=cuts)
-    others = search(queries, gallery, k=k, half=False)
+    keys, distances, counts = search(queries, gallery, k=k, cuts=cuts, metric=metric)
+    others = search(queries, gallery, k=k, half=False, metric=metric)
     for mine, other in zip((keys, distances, counts), others, strict=True):
         np.testing.assert_array_equal(mine, other)
-    np.testing.assert_array_equal(keys, brute(queries, gallery, k=k))
+    np.testing.assert_array_equal(keys, brute(queries, gallery, k=k, metric=metric))
 
 
 @settings(max_examples=100, deadline=None)
-@given(seed=st.integers(0, 2**32), dim=st.sampled_from([1, 8, 64, 512]), aligned=st.booleans())
-def test_no_score_is_farther_off_than_the_bound(seed, dim, aligned):
+@given(seed=st.integers(0, 2**32), dim=st.sampled_from([1, 8, 64, 512]), aligned=st.booleans(), weighted=st.booleans())
+def test_no_score_is_farther_off_than_the_bound(seed, dim, aligned, weighted):
     """Numbers just beside the middle between two of bfloat16, whose roundings all pull a score the same way."""
     rng = np.random.default_rng(seed)
     size = 2.0 ** rng.integers(-3, 1, (40, dim)) * (1 + 2.0**-8 * (1 - 2.0**-10) * rng.choice([-1, 1], (40, 1)))
     vectors = size if aligned else hard(rng, 40, dim)
     unit = Block(np.arange(40), vectors.astype(np.float32)).unit(torch.device("cpu"))
-    first = FirstPass(unit[:8], k=3, half=True)
+    weight = torch.full((8,), 0.5, dtype=torch.float64) if weighted else None
+    first = FirstPass(unit[:8], k=3, half=True, weight=weight)
     first.candidates(unit[8:], torch.full((8,), -torch.inf, dtype=torch.float64), lambda rows, scores: None)
-    tile = Rounded.of(unit[8:] - first.centre, torch.bfloat16)
-    computed = first.queries.copy.float() @ tile.copy.float().T
+    tile = first.tile(unit[8:])
+    computed = first.scores(slice(0, 8), tile).double()
     true = unit[:8].double() @ (unit[8:].double() - first.centre.double()).T
-    assert float((computed.double() - true).abs().max()) <= first._bound(tile)
+    rounding = 0.0 if weighted else 2.0**-8 * true.abs()  # that of the product itself, which the threshold shares
+    if weighted:
+        true -= 0.5 * (unit[8:].double() ** 2).sum(dim=1)
+    assert ((computed - true).abs() <= 1.01 * rounding + (1 + 2.0**-8) * tile.bound[:, None]).all()
 
 
 @pytest.mark.parametrize("half", [True, False])

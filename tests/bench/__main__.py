@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from cbmir.store import versions
-from tests.bench import check_memory, embed_scaling, embed_speed, encoder_speed, manifest_speed, pack_speed
+from tests.bench import check_memory, embed_scaling, embed_speed, encoder_speed, exact_speed, manifest_speed, pack_speed
 
 BENCHES = {
     "embed_speed": embed_speed.run,
@@ -18,6 +18,7 @@ BENCHES = {
     "check_memory": check_memory.run,
     "encoder_speed": encoder_speed.run,
     "pack_speed": pack_speed.run,
+    "exact_speed": exact_speed.run,
 }
 
 

@@ -1,0 +1,155 @@
+"""What near means: cosine, inner product or Euclidean.
+
+Of each metric: the distance of a pair, in float64 from stored vectors and rounded once to float32, and the score that the first pass of exact search
+computes in its place for all pairs at once: product(query row, tile row) - weight(query) * height(tile row), larger where the distance is smaller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_PAIRS = 8_192  # pairs at once
+_ONE_ROUNDING = 2.0**-22  # more than what rounding a distance to float32 once takes away, as a share of it
+
+
+@dataclass
+class Block:
+    """Rows of vectors with what a search must know of each; `codes` are equal where two rows exclude each other."""
+
+    keys: np.ndarray  # (n,) int64
+    vectors: np.ndarray  # (n, dim) float32, as stored
+    codes: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))  # (n, c), -1: excludes nothing
+
+    def __post_init__(self) -> None:
+        if self.codes.shape[0] != len(self.keys):
+            self.codes = np.zeros((len(self.keys), 0), np.int64)
+        self.vectors = np.ascontiguousarray(self.vectors)
+        self.norms = torch.linalg.vector_norm(torch.from_numpy(self.vectors), dim=1, dtype=torch.float64)  # (n,)
+
+    def raw(self, device: torch.device) -> Tensor:
+        """(n, dim) float32 as stored."""
+        return torch.from_numpy(self.vectors).to(device)
+
+    def unit(self, device: torch.device) -> Tensor:
+        """(n, dim) float32 of norm 1, each number within 4 roundings; a zero vector stays zero."""
+        inverse = torch.where(self.norms > 0, 1 / self.norms, 1.0)[:, None]
+        plain = bool(
+            ((self.norms == 0) | ((self.norms > 1e-30) & (self.norms < 1e30))).all()
+        )  # else the inverse is no float32
+        vectors = torch.from_numpy(self.vectors)
+        return (vectors * inverse.float() if plain else (vectors * inverse).float()).to(device)
+
+
+class Metric(Protocol):
+    """One notion of near."""
+
+    name: str
+
+    def distances(self, left: Block, right: Block, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Of pairs (left[rows], right[columns]) -> (pairs,) float32."""
+
+    def tile(self, gallery: Block, device: torch.device) -> Tensor:
+        """(m, dim) float32: what the queries of norm 1 are multiplied with."""
+
+    def weight(self, queries: Block) -> Tensor | None:
+        """(n,) float64, None where a score is a product alone."""
+
+    def least(self, queries: Block, farthest: np.ndarray) -> Tensor:
+        """(n,) float64: the score below which a pair is farther away than `farthest` (n,) float32; -inf: no pair is."""
+
+
+class Cosine:
+    """1 - cosine, 0 .. 2; 1 for a zero vector."""
+
+    name = "cos"
+
+    def distances(self, left: Block, right: Block, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        lengths = [_lengths(left.vectors, rows), _lengths(right.vectors, columns)]
+
+        def cosine(here: slice, dots: np.ndarray) -> np.ndarray:
+            scale = lengths[0][here] * lengths[1][here]
+            return np.clip(1.0 - np.divide(dots, scale, out=np.zeros_like(dots), where=scale > 0), 0.0, 2.0)
+
+        return _by_products(left, right, rows, columns, cosine)
+
+    def tile(self, gallery: Block, device: torch.device) -> Tensor:
+        return gallery.unit(device)
+
+    def weight(self, queries: Block) -> None:
+        return None
+
+    def least(self, queries: Block, farthest: np.ndarray) -> Tensor:
+        far = torch.from_numpy(farthest.astype(np.float64))
+        return 1.0 - far - _ONE_ROUNDING
+
+
+class InnerProduct:
+    """1 - product, as USearch has it; smaller than 0 for large vectors."""
+
+    name = "ip"
+
+    def distances(self, left: Block, right: Block, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        return _by_products(left, right, rows, columns, lambda here, dots: 1.0 - dots)
+
+    def tile(self, gallery: Block, device: torch.device) -> Tensor:
+        return gallery.raw(device)
+
+    def weight(self, queries: Block) -> None:
+        return None
+
+    def least(self, queries: Block, farthest: np.ndarray) -> Tensor:
+        far = torch.from_numpy(farthest.astype(np.float64))
+        score = (1.0 - far - _ONE_ROUNDING * (1.0 + far.abs())) / queries.norms
+        return torch.where(queries.norms > 0, score, -torch.inf)
+
+
+class Euclidean:
+    """|q - g|."""
+
+    name = "l2"
+
+    def distances(self, left: Block, right: Block, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        out = np.empty(len(rows), np.float32)
+        for start in range(0, len(rows), _PAIRS):
+            here = slice(start, start + _PAIRS)
+            apart = left.vectors[rows[here]].astype(np.float64) - right.vectors[columns[here]]
+            out[here] = np.sqrt(np.einsum("ij,ij->i", apart, apart))
+        return out
+
+    def tile(self, gallery: Block, device: torch.device) -> Tensor:
+        return gallery.raw(device)
+
+    def weight(self, queries: Block) -> Tensor:
+        return torch.where(queries.norms > 0, 0.5 / queries.norms, 1.0)
+
+    def least(self, queries: Block, farthest: np.ndarray) -> Tensor:
+        # |q - g|^2 = |q|^2 + |g|^2 - 2 |q| (product of q's direction and g)
+        far = torch.from_numpy(farthest.astype(np.float64))
+        return (queries.norms**2 - far**2 * (1 + 2 * _ONE_ROUNDING)) * self.weight(queries)
+
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (Cosine(), InnerProduct(), Euclidean())}
+
+
+def _by_products(left: Block, right: Block, rows: np.ndarray, columns: np.ndarray, distance) -> np.ndarray:
+    out = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), _PAIRS):
+        here = slice(start, start + _PAIRS)
+        pairs = left.vectors[rows[here]], right.vectors[columns[here]]
+        out[here] = distance(here, np.einsum("ij,ij->i", *pairs, dtype=np.float64))
+    return out
+
+
+def _lengths(vectors: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Norms (pairs,) float64 of the wanted rows, row by row, so that equal vectors have equal ones wherever they stand."""
+    rows, back = np.unique(wanted, return_inverse=True)
+    norms = np.empty(len(rows))
+    for start in range(0, len(rows), _PAIRS):
+        some = vectors[rows[start : start + _PAIRS]]
+        norms[start : start + _PAIRS] = np.sqrt(np.einsum("ij,ij->i", some, some, dtype=np.float64))
+    return norms[back]
