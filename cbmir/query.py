@@ -21,7 +21,7 @@ from cbmir.images.read import read_image
 from cbmir.images.shrunk import VERSION, Shrink, decoded, shrunk
 from cbmir.index import open_index
 from cbmir.search import EXACT, TRAIN
-from cbmir.searchers import ExactSearch, IndexSearch, no_codes, torch_device
+from cbmir.searching.searchers import ExactSearch, IndexSearch, no_codes, torch_device
 from cbmir.select import attach_manifest, connect, keys_where
 from cbmir.store import Study
 from cbmir.vectors import Vectors, find_encoder

@@ -14,7 +14,7 @@ from cbmir.errors import UserError, nearest
 from cbmir.index import open_index
 from cbmir.progress import Progress
 from cbmir.schemas import NEIGHBORS
-from cbmir.searchers import ExactSearch, IndexSearch
+from cbmir.searching.searchers import ExactSearch, IndexSearch
 from cbmir.select import attach_manifest, connect, keys_where
 from cbmir.store import Study, changed_parameter, fingerprint, path_name, run_record
 from cbmir.vectors import Vectors, find_encoder

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from cbmir.distance import METRICS, Block
-from cbmir.exact import NO_KEY, RunningTopK
-from cbmir.scoring import FirstPass
+from cbmir.searching.distance import METRICS, Block
+from cbmir.searching.exact import NO_KEY, RunningTopK
+from cbmir.searching.scoring import FirstPass
 
 
 def search(

@@ -301,7 +301,7 @@ def test_ids_are_a_datasets_own(tmp_path):
 
 
 def test_an_interrupted_search_leaves_nothing_behind(study, monkeypatch):
-    from cbmir.searchers import ExactSearch
+    from cbmir.searching.searchers import ExactSearch
 
     def fail(*_):
         raise KeyboardInterrupt

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cbmir.distance import Block
-from cbmir.exact import RunningTopK
+from cbmir.searching.distance import Block
+from cbmir.searching.exact import RunningTopK
 from tests.bench.vectors import drawn, unit
 
 SIZES, QUERIES, DIM, K, REPEATS = (100_000, 400_000), 2_000, 512, 10, 3

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from cbmir.distance import METRICS, Block
-from cbmir.scoring import Exclude, FirstPass, half_is_fast
+from cbmir.searching.distance import METRICS, Block
+from cbmir.searching.scoring import Exclude, FirstPass, half_is_fast
 
 _PAIRS = 8_192  # candidate pairs scored at once
 NO_KEY = np.iinfo(np.int64).max  # key of an empty place: sorts last

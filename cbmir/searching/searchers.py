@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from cbmir.distance import Block
 from cbmir.errors import UserError
-from cbmir.exact import NO_KEY, RunningTopK
+from cbmir.searching.distance import Block
+from cbmir.searching.exact import NO_KEY, RunningTopK
 from cbmir.vectors import Vectors
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # keys (n, k) int64, distances (n, k) float32, counts (n,)
