@@ -7,6 +7,7 @@ computes in its place for all pairs at once: product(query row, tile row) - weig
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 _PAIRS = 8_192  # pairs at once
+CACHED = 512  # rows on which several steps are done while they are in a processor's cache
 _ONE_ROUNDING = 2.0**-22  # more than what rounding a distance to float32 once takes away, as a share of it
 
 
@@ -29,20 +31,29 @@ class Block:
         if self.codes.shape[0] != len(self.keys):
             self.codes = np.zeros((len(self.keys), 0), np.int64)
         self.vectors = np.ascontiguousarray(self.vectors)
-        self.norms = torch.linalg.vector_norm(torch.from_numpy(self.vectors), dim=1, dtype=torch.float64)  # (n,)
+
+    @cached_property
+    def norms(self) -> Tensor:
+        """(n,) float64."""
+        return torch.linalg.vector_norm(torch.from_numpy(self.vectors), dim=1, dtype=torch.float64)
 
     def raw(self, device: torch.device) -> Tensor:
         """(n, dim) float32 as stored."""
         return torch.from_numpy(self.vectors).to(device)
 
     def unit(self, device: torch.device) -> Tensor:
-        """(n, dim) float32 of norm 1, each number within 4 roundings; a zero vector stays zero."""
-        inverse = torch.where(self.norms > 0, 1 / self.norms, 1.0)[:, None]
-        plain = bool(
-            ((self.norms == 0) | ((self.norms > 1e-30) & (self.norms < 1e30))).all()
-        )  # else the inverse is no float32
-        vectors = torch.from_numpy(self.vectors)
-        return (vectors * inverse.float() if plain else (vectors * inverse).float()).to(device)
+        """(n, dim) float32 of norm 1, give or take dim roundings; a zero vector stays zero."""
+        vectors, out = torch.from_numpy(self.vectors), torch.empty(self.vectors.shape)
+        for start in range(0, len(vectors), CACHED):
+            some = vectors[start : start + CACHED]
+            squares = (some * some).sum(dim=1)
+            if not bool(((squares > 1e-30) & (squares < 1e30)).all()):  # zeros, and squares that are no float32
+                exact = some.double()
+                norms = exact.norm(dim=1, keepdim=True)
+                out[start : start + CACHED] = torch.where(norms > 0, exact / norms, 0.0)
+            else:
+                torch.mul(some, squares.rsqrt()[:, None], out=out[start : start + CACHED])
+        return out.to(device)
 
 
 class Metric(Protocol):
@@ -61,6 +72,9 @@ class Metric(Protocol):
 
     def least(self, queries: Block, farthest: np.ndarray) -> Tensor:
         """(n,) float64: the score below which a pair is farther away than `farthest` (n,) float32; -inf: no pair is."""
+
+    def rounding(self, queries: Block, longest: float) -> Tensor:
+        """(n,) float64: how far two scores may be apart whose distances are one float32, in a tile with no vector above `longest`."""
 
 
 class Cosine:
@@ -87,6 +101,9 @@ class Cosine:
         far = torch.from_numpy(farthest.astype(np.float64))
         return 1.0 - far - _ONE_ROUNDING
 
+    def rounding(self, queries: Block, longest: float) -> Tensor:
+        return torch.full((len(queries.keys),), _ONE_ROUNDING, dtype=torch.float64)
+
 
 class InnerProduct:
     """1 - product, as USearch has it; smaller than 0 for large vectors."""
@@ -106,6 +123,9 @@ class InnerProduct:
         far = torch.from_numpy(farthest.astype(np.float64))
         score = (1.0 - far - _ONE_ROUNDING * (1.0 + far.abs())) / queries.norms
         return torch.where(queries.norms > 0, score, -torch.inf)
+
+    def rounding(self, queries: Block, longest: float) -> Tensor:
+        return torch.where(queries.norms > 0, _ONE_ROUNDING * (1 / queries.norms + longest), torch.inf)
 
 
 class Euclidean:
@@ -131,6 +151,9 @@ class Euclidean:
         # |q - g|^2 = |q|^2 + |g|^2 - 2 |q| (product of q's direction and g)
         far = torch.from_numpy(farthest.astype(np.float64))
         return (queries.norms**2 - far**2 * (1 + 2 * _ONE_ROUNDING)) * self.weight(queries)
+
+    def rounding(self, queries: Block, longest: float) -> Tensor:
+        return 2 * _ONE_ROUNDING * (queries.norms + longest) ** 2 * self.weight(queries)
 
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (Cosine(), InnerProduct(), Euclidean())}

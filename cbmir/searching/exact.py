@@ -7,13 +7,14 @@ was cut, on the number of threads, or on where in a tile a vector stood, and equ
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 
-from cbmir.searching.distance import METRICS, Block
+from cbmir.searching.distance import CACHED, METRICS, Block
 from cbmir.searching.scoring import Exclude, FirstPass, half_is_fast
 
-_PAIRS = 8_192  # candidate pairs scored at once
 NO_KEY = np.iinfo(np.int64).max  # key of an empty place: sorts last
 
 
@@ -31,8 +32,10 @@ class RunningTopK:
         self._weight = self.metric.weight(queries)
         if self._weight is not None:
             self._weight = self._weight.to(self.device)
+        self._lengths_differ = metric != "cos"  # of a tile's rows: else they are 1, or 0
         half = half_is_fast(self.device) if half is None else half
-        self._first = FirstPass(queries.unit(self.device), k=k, half=half, weight=self._weight)
+        rounding = partial(self.metric.rounding, queries)
+        self._first = FirstPass(queries.unit(self.device), k=k, half=half, rounding=rounding, weight=self._weight)
         self.distances = np.full((len(queries.keys), k), np.inf, np.float32)
         self.keys = np.full((len(queries.keys), k), NO_KEY, np.int64)
         self._new: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # rows, keys, distances not merged yet
@@ -47,8 +50,8 @@ class RunningTopK:
         known = torch.from_numpy(np.isfinite(self.distances[:, -1]))
         least[known] = self.metric.least(self.queries, self.distances[:, -1])[known]
         least = least.to(self.device)
-        rows, columns = self._first.candidates(tile, least, self._excluder(gallery))
-        rows, columns = self._close(tile, rows, columns, least)
+        rows, columns, alike = self._first.candidates(tile, least, self._excluder(gallery))
+        rows, columns = self._close(tile, rows, columns, least, alike)
         distances = self.metric.distances(self.queries, gallery, rows, columns)
         self._new.append((rows, gallery.keys[columns], distances))
         self._waiting += len(rows)
@@ -58,21 +61,27 @@ class RunningTopK:
             self._merge()
 
     def _close(
-        self, tile: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, least: torch.Tensor
+        self, tile: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, least: torch.Tensor, alike: torch.Tensor
     ) -> tuple[np.ndarray, np.ndarray]:
         """Those candidates that a product in float32 cannot exclude either; its bound is that of scoring.py without rounded copies."""
         roundoff = 1.01 * 2.0**-24
-        keep = torch.ones(len(rows), dtype=torch.bool, device=self.device)
-        for start in range(0, len(rows), _PAIRS):
-            here = slice(start, start + _PAIRS)
+        score = torch.empty(len(rows), dtype=torch.float64, device=self.device)
+        off = torch.empty_like(score)
+        for start in range(0, len(rows), CACHED):
+            here = slice(start, start + CACHED)
             r, pairs = rows[here], tile[columns[here]]
-            lengths = torch.linalg.vector_norm(pairs, dim=1, dtype=torch.float64)
-            score = torch.einsum("ij,ij->i", self._first.unit[r], pairs).double()
-            off = (tile.shape[1] + 16) * roundoff * lengths
+            squares = (
+                (pairs * pairs).sum(dim=1).double()
+                if self._lengths_differ
+                else torch.ones(len(r), dtype=torch.float64, device=self.device)
+            )
+            score[here] = (self._first.unit[r] * pairs).sum(dim=1).double()
+            off[here] = (3 * tile.shape[1] + 32) * roundoff * squares.sqrt()
             if self._weight is not None:
-                score -= self._weight[r] * lengths**2
-                off += 8 * roundoff * self._weight[r] * lengths**2
-            keep[here] = score >= least[r] - off
+                score[here] -= self._weight[r] * squares
+                off[here] += (tile.shape[1] + 16) * roundoff * self._weight[r] * squares
+        least = torch.maximum(least, _kth(rows, score - off, self.k, len(least)) - alike)
+        keep = score + off >= least[rows]
         return rows[keep].cpu().numpy(), columns[keep].cpu().numpy()
 
     def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -117,6 +126,18 @@ class RunningTopK:
         first = order[starts[:, None] + np.arange(self.k)[None, :]]  # each row holds at least k entries
         self.keys, self.distances = keys[first], distances[first]
         self._new, self._waiting = [], 0
+
+
+def _kth(rows: torch.Tensor, scores: torch.Tensor, k: int, n: int) -> torch.Tensor:
+    """The k-th largest score (n,) of each row; -inf where it has fewer."""
+    out = torch.full((n,), -torch.inf, dtype=torch.float64, device=scores.device)
+    order = torch.argsort(scores, descending=True)
+    order = order[torch.argsort(rows[order], stable=True)]
+    counts = torch.bincount(rows, minlength=n)
+    enough = counts >= k
+    last = (counts.cumsum(0) - counts)[enough] + k - 1
+    out[enough] = scores[order[last]]
+    return out
 
 
 def _in_order(rows: np.ndarray, distances: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
