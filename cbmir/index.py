@@ -1,88 +1,235 @@
-"""Stage: embeddings -> USearch index of a gallery."""
+"""Stage: embeddings -> USearch index of a gallery, built, brought up to date, and opened."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import tempfile
 import time
+import weakref
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from cbmir.errors import UserError, nearest
-from cbmir.progress import Progress
+from cbmir.holding import held
+from cbmir.indexing.build import build_shards, fitted
+from cbmir.indexing.codec import DTYPES, Codec
+from cbmir.indexing.files import fetch, local_directory, refuse_damaged, writing
+from cbmir.indexing.graph import open_graph
+from cbmir.indexing.opened import OpenIndex
+from cbmir.indexing.rows import Rows, Together
+from cbmir.indexing.shard import Shape, shard_name
+from cbmir.indexing.tune import find_expansion, sample_of
+from cbmir.indexing.update import differences, update_shards
 from cbmir.select import keys_where
-from cbmir.store import Study, changed_parameter, path_name, run_record
+from cbmir.store import Publication, Study, path_name, run_record
 from cbmir.vectors import Vectors, find_encoder
 
-DTYPES = ("f32", "f16", "bf16", "i8")
-SHARD = "shard-00000.usearch"
-FIRST_ALONE = (
-    1_000  # vectors added by one thread: threads that add to an almost empty graph leave nodes that no walk reaches
-)
+LAYOUT = 2  # of an index's files
+METRICS = ("cos", "ip", "l2")
+EXPANSION = 256
+_HOW_TO_SEARCH = ("expansion_search", "recall", "recall_at", "rerank")  # may change without the graph
+_NOT_THE_INDEX = ("overwrite", "ray_address", "device")
 
 
 @dataclass(frozen=True)
 class IndexOptions:
-    """What decides an index; all of it stands in its run.json."""
+    """What decides an index; all of it but overwrite, ray_address and device stands in its run.json."""
 
     gallery: str = "split = 'train'"
+    metric: str = "cos"
     dtype: str = "bf16"
     connectivity: int = 16
     expansion_add: int = 128
-    expansion_search: int = 256
+    expansion_search: int | None = None  # None: EXPANSION, or what `recall` takes
+    recall: float | None = None  # find the expansion that reaches it
+    recall_at: int = 10
+    rerank: int = 4  # candidates a neighbor, scored by exact distance
+    shards: int = 1
     overwrite: bool = False
+    ray_address: str | None = None
+    device: str = "auto"  # of the exact search that recall is measured against
 
     def refuse_nonsense(self) -> None:
-        if self.dtype not in DTYPES:
-            raise UserError(f"--dtype {self.dtype}; expected one of: {', '.join(DTYPES)}")
-        for name, least in (("connectivity", 2), ("expansion_add", 1), ("expansion_search", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}; expected {least} or more")
+        """UserError for what cannot be."""
+        for name, known in (("dtype", DTYPES), ("metric", METRICS)):
+            if getattr(self, name) not in known:
+                raise UserError(f"--{name} {getattr(self, name)}; expected one of: {', '.join(known)}")
+        least = {"connectivity": 2, "expansion_add": 1, "expansion_search": 1, "rerank": 1, "shards": 1, "recall_at": 1}
+        for name, lowest in least.items():
+            if (getattr(self, name) or lowest) < lowest or getattr(self, name) == 0:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}; expected {lowest} or more")
+        if self.recall is not None and not 0 < self.recall <= 1:
+            raise UserError(f"--recall {self.recall}; expected a share above 0, such as 0.99")
+        if self.recall is not None and self.expansion_search is not None:
+            raise UserError("--recall finds the expansion, and --expansion-search names it; give one of them")
 
 
 def build_index(study: Study, encoder: str, name: str, options: IndexOptions) -> tuple[dict[str, Any], bool]:
-    """Build index `name` of one encoder's gallery -> (its run.json, whether it was built now).
+    """Build index `name` of one encoder's gallery -> (its run.json, whether anything was made now).
 
-    Zero vectors have no direction and stay out of the graph (counted in run.json); exact search ranks them at
-    distance 1. An index of that name with other parameters is refused unless `overwrite`; one that is older than the
-    embeddings or the manifest is rebuilt.
+    An index of that name with other parameters is refused unless `overwrite`. One that is older than the embeddings or the manifest is brought up to
+    them: images that are new, gone or changed are added and removed without building the graph again. Vectors with NaN or infinity are refused by
+    key; under the cosine, zero vectors have no direction and stay out of the graph (their keys are in run.json), and exact search ranks them at
+    distance 1. A second process waits for the first.
     """
     options.refuse_nonsense()
     refuse_bad_name(name)
     encoder = find_encoder(study, encoder)
+    with held(study, "index", path_name(encoder), path_name(name)):
+        return _build(study, encoder, name, options)
+
+
+def _build(study: Study, encoder: str, name: str, options: IndexOptions) -> tuple[dict[str, Any], bool]:
     vectors = Vectors(study, encoder)
-    parameters = {key: value for key, value in asdict(options).items() if key != "overwrite"} | {"metric": "cos"}
+    parameters = {key: value for key, value in asdict(options).items() if key not in _NOT_THE_INDEX}
     inputs = {"embeddings": vectors.run["fingerprint"], "manifest": study.require("manifest")["fingerprint"]}
     draft = run_record("index", parameters=parameters, inputs=inputs, rows=0)
     target = ("index", path_name(encoder), path_name(name))
-    before = study.run_of(*target)
-    if before and before["fingerprint"] == draft["fingerprint"] and not options.overwrite:
+    before = None if options.overwrite else study.run_of(*target)
+    if before and before.get("layout") != LAYOUT:
+        before = None
+    if before and before["fingerprint"] == draft["fingerprint"]:
         return before, False
-    changed = changed_parameter(before, draft) if before else None
-    if changed and not options.overwrite:
-        raise UserError(
-            f"index {name} of {encoder} was built otherwise ({changed}); use another name, or --overwrite to rebuild it"
-        )
+    if before:
+        _refuse_other(before, parameters, f"index {name} of {encoder}")
     keys = vectors.keys(keys_where(study, options.gallery, role="gallery")["image_key"].to_numpy())
     if len(keys) == 0:
         raise UserError(
             f"the gallery is empty: none of the images of {options.gallery} was embedded by {encoder}; see failures"
         )
+    began = time.monotonic()
+    if before and before["dim"] == vectors.dim:
+        made = _updated(study, target, before, vectors, keys, options, draft)
+    else:
+        made = _built(study, target, vectors, keys, options, draft)
+    made["seconds"] = round(time.monotonic() - began, 2)
+    if options.recall is not None:
+        study.write_json(made, *target, "run.json")  # finished; recall is measured on what is there
+        made |= {"recall": _tuned(study, encoder, name, vectors, options)}
+        made["expansion_search"] = made["recall"]["expansion_search"]
+    study.write_json(made, *target, "run.json")
+    return made, True
+
+
+def _refuse_other(before: dict[str, Any], parameters: dict[str, Any], named: str) -> None:
+    for key, value in parameters.items():
+        there = before["parameters"].get(key)
+        if key not in _HOW_TO_SEARCH and there != value:
+            raise UserError(
+                f"{named} was built otherwise ({key} {there} there, {value} now); use another name, or --overwrite to rebuild it"
+            )
+
+
+def _shape(codec: Codec, vectors: Vectors, options: IndexOptions) -> Shape:
+    stored = vectors.run.get("dtype") or "float32"
+    return Shape(vectors.dim, stored, codec, options.connectivity, options.expansion_add)
+
+
+def _built(
+    study: Study,
+    target: tuple[str, ...],
+    vectors: Vectors,
+    keys: np.ndarray,
+    options: IndexOptions,
+    draft: dict[str, Any],
+) -> dict[str, Any]:
+    codec = fitted(vectors, keys, metric=options.metric, dtype=options.dtype)
     with study.publishing(*target) as out:
-        began = time.monotonic()
-        index, zeros = _fill(vectors, keys, options)
-        path = out.local_path(SHARD)
-        index.save(path)
-        out.upload(path, SHARD)
-        out.run = draft | {
-            "rows": len(index),
-            "zero_vectors": zeros,
-            "dim": vectors.dim,
-            "size_bytes": int(index.serialized_length),
-            "seconds": round(time.monotonic() - began, 2),
-        }
-    return out.run, True
+        shape = _shape(codec, vectors, options)
+        shards = build_shards(out, vectors, keys, shape, shards=options.shards, ray_address=options.ray_address)
+        out.run = _record(out, draft, shards, codec, options) | {"change": None}
+    return out.run
+
+
+def _updated(
+    study: Study,
+    target: tuple[str, ...],
+    before: dict[str, Any],
+    vectors: Vectors,
+    keys: np.ndarray,
+    options: IndexOptions,
+    draft: dict[str, Any],
+) -> dict[str, Any]:
+    with local_directory(study, *target) as old:
+        refuse_damaged(old, _files(before), named="/".join(target))
+        codec = _codec(old, before)
+        gone, new = (
+            differences(vectors, keys, old, before["shards"])
+            if before["inputs"] != draft["inputs"]
+            else (keys[:0], keys[:0])
+        )
+        with study.publishing(*target) as out:
+            shape = _shape(codec, vectors, options)
+            shards, counts = update_shards(out, old, before["shards"], shape, gone=gone, new=new, vectors=vectors)
+            change = {"removed": len(gone), "added": len(new), "shards": counts}
+            out.run = _record(out, draft, shards, codec, options) | {"change": change}
+    return out.run
+
+
+def _record(
+    out: Publication, draft: dict[str, Any], shards: list[dict[str, Any]], codec: Codec, options: IndexOptions
+) -> dict[str, Any]:
+    """run.json, and the centre beside it."""
+    with writing(out) as directory:
+        np.save(os.path.join(directory, "centre.npy"), codec.centre, allow_pickle=False)
+    without = [key for shard in shards for key in shard["without_direction"]]
+    return draft | {
+        "layout": LAYOUT,
+        "rows": sum(shard["rows"] for shard in shards),
+        "zero_vectors": len(without),
+        "dim": len(codec.centre),
+        "codec": codec.described(),
+        "shards": shards,
+        "expansion_search": options.expansion_search or EXPANSION,
+        "rerank": options.rerank,
+        "size_bytes": sum(file["bytes"] for shard in shards for file in shard["files"].values()),
+        "graph_bytes": sum(
+            file["bytes"] for shard in shards for name, file in shard["files"].items() if name.endswith(".usearch")
+        ),
+    }
+
+
+def _tuned(study: Study, encoder: str, name: str, vectors: Vectors, options: IndexOptions) -> dict[str, Any]:
+    """The expansion for the recall that is wanted, on images outside of the gallery; on some of its own where there are none."""
+    index = open_index(study, encoder, name)
+    everything = vectors.keys(keys_where(study, "true", role="gallery")["image_key"].to_numpy())
+    outside = np.setdiff1d(everything, index.keys, assume_unique=True)
+    keys, queries = vectors.load(sample_of(outside if len(outside) else everything))
+    found = find_expansion(
+        index,
+        keys,
+        queries,
+        wanted=options.recall,
+        k=options.recall_at,
+        rerank=options.rerank,
+        device=options.device,
+    )
+    return found | {"queries_from": "outside the gallery" if len(outside) else "the gallery"}
+
+
+def index_line(encoder: str, name: str, run: dict[str, Any], made: bool) -> str:
+    """What a person is told of it."""
+    change = run["change"]
+    if not made:
+        state = "already built"
+    elif change is None:
+        state = f"built in {run['seconds']:.1f} s"
+    else:
+        state = f"{change['added']:,} added, {change['removed']:,} removed in {run['seconds']:.1f} s"
+    line = f"index {name} of {encoder}: {run['rows']:,} vectors, {run['graph_bytes'] / 1e6:,.1f} MB, {state}"
+    if run["zero_vectors"]:
+        first = next(key for shard in run["shards"] for key in shard["without_direction"])
+        line += f"; {run['zero_vectors']:,} vectors of zeros have no direction and are not in it, the first of image_key {first}"
+    recall = run.get("recall")
+    if recall:
+        line += f"; recall@{recall['k']} {recall['measured']:.3f} at expansion {recall['expansion_search']}"
+        if not recall["reached"]:
+            line += f", short of {recall['wanted']}: raise --rerank, --connectivity or --expansion-add, or take another --dtype"
+    return line
 
 
 def refuse_bad_name(name: str) -> None:
@@ -93,67 +240,59 @@ def refuse_bad_name(name: str) -> None:
         )
 
 
-def _fill(vectors: Vectors, keys: np.ndarray, options: IndexOptions):
-    from usearch.index import Index
-
-    index = Index(
-        ndim=vectors.dim,
-        metric="cos",
-        dtype=options.dtype,  # USearch's own default depends on the processor
-        connectivity=options.connectivity,
-        expansion_add=options.expansion_add,
-        expansion_search=options.expansion_search,
-    )
-    zeros = 0
-    with Progress("index", len(keys), unit="vectors") as progress:
-        for tile_keys, tile in vectors.tiles(keys, rows=4_096):
-            present = np.einsum("ij,ij->i", tile, tile) > 0
-            zeros += int((~present).sum())
-            tile_keys, tile = tile_keys[present].astype(np.uint64), np.ascontiguousarray(tile[present])
-            alone = max(0, min(len(tile), FIRST_ALONE - len(index)))
-            for rows, threads in ((slice(0, alone), 1), (slice(alone, None), 0)):
-                if len(tile[rows]):
-                    index.add(tile_keys[rows], tile[rows], threads=threads)
-            progress.update(len(index) + zeros)
-    if len(index) + zeros != len(keys):
-        raise RuntimeError(f"the index holds {len(index):,} of {len(keys) - zeros:,} vectors")
-    return index, zeros
+def _files(run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: told for shard in run["shards"] for name, told in shard["files"].items()}
 
 
-def open_index(study: Study, encoder: str, name: str):
-    """A finished index, memory-mapped where the study is local -> (usearch Index, run.json).
+def _codec(directory: str, run: dict[str, Any]) -> Codec:
+    centre = np.load(os.path.join(directory, "centre.npy"), allow_pickle=False)
+    return Codec(run["parameters"]["metric"], run["parameters"]["dtype"], centre, run["codec"]["scale"])
 
-    Refuses one that is older than the embeddings.
+
+def open_index(study: Study, encoder: str, name: str) -> OpenIndex:
+    """A finished index, memory-mapped; one on an object store is fetched to a temporary directory first.
+
+    Refuses one that is older than the embeddings, damaged, or of another layout.
     """
-    from usearch.index import Index
-
+    again = f"cbmir index --study {study.address} --encoder {encoder} --index {name}"
     names = study.names("index", path_name(encoder))
     if name not in names:
         near = nearest(name, [*names, "exact"]) or f"there: {', '.join([*names, 'exact'])}"
+        raise UserError(f"no index '{name}' of {encoder} in the study; {near}; build it with: {again}")
+    target = ("index", path_name(encoder), path_name(name))
+    run = study.require(*target)
+    if run.get("layout") != LAYOUT:
         raise UserError(
-            f"no index '{name}' of {encoder} in the study; {near}; build it with: cbmir index --study {study.address} --encoder {encoder} --index {name}"
+            f"index {name} of {encoder} was built by another version of cbmir (layout {run.get('layout', 1)}, here {LAYOUT}); "
+            f"rebuild it with: {again}"
         )
-    run = study.require("index", path_name(encoder), path_name(name))
-    if run["inputs"]["embeddings"] != Vectors(study, encoder).run["fingerprint"]:
+    vectors = Vectors(study, encoder)
+    if run["inputs"]["embeddings"] != vectors.run["fingerprint"]:
+        raise UserError(f"index {name} of {encoder} is older than the embeddings; bring it up to them with: {again}")
+    if run["dim"] != vectors.dim:
         raise UserError(
-            f"index {name} of {encoder} is older than the embeddings; rebuild it with: cbmir index --study {study.address} --encoder {encoder} --index {name}"
+            f"index {name} of {encoder} holds vectors of {run['dim']}, the study has {vectors.dim}; rebuild it with: {again}"
         )
-    path = study.path("index", path_name(encoder), path_name(name), SHARD)
-    index = Index(
-        ndim=run["dim"], metric="cos", dtype=run["parameters"]["dtype"], connectivity=run["parameters"]["connectivity"]
-    )
+    if study.is_local:
+        return _opened(study.path(*target), run, f"index {name} of {encoder}")
+    directory = tempfile.mkdtemp(prefix="cbmir-")
     try:
-        if study.is_local:
-            index.view(path)
-        else:
-            with study.fs.open_input_stream(path) as stream:
-                index.load(stream.read())
-    except (RuntimeError, ValueError, OSError) as error:
-        first = " ".join(str(error).split())[:160]
-        raise UserError(f"index {name} of {encoder} cannot be opened ({first}); rebuild it with --overwrite") from error
-    if len(index) != run["rows"]:
-        raise UserError(
-            f"index {name} of {encoder} holds {len(index):,} vectors; its run.json says {run['rows']:,}; rebuild it with --overwrite"
-        )
-    index.expansion_search = run["parameters"]["expansion_search"]  # a loaded index is back at USearch's default
-    return index, run
+        fetch(study, directory, *target)
+        opened = _opened(directory, run, f"index {name} of {encoder}")
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    weakref.finalize(opened, shutil.rmtree, directory, ignore_errors=True)
+    return opened
+
+
+def _opened(directory: str, run: dict[str, Any], named: str) -> OpenIndex:
+    refuse_damaged(directory, _files(run), named=named)
+    codec = _codec(directory, run)
+    shape = Shape(run["dim"], "", codec, run["parameters"]["connectivity"], run["parameters"]["expansion_add"])
+    graphs, rows = [], []
+    for number, told in enumerate(run["shards"]):
+        stem = os.path.join(directory, shard_name(number))
+        graphs.append(open_graph(shape.graph(), f"{stem}.usearch", rows=told["rows"], named=named))
+        rows.append(Rows.opened(stem, rows=told["stored"], named=named))
+    return OpenIndex(graphs, Together(rows), codec, run)

@@ -47,8 +47,8 @@ def query(
     """
     encoder = find_encoder(study, encoder)
     vectors = Vectors(study, encoder)
-    graph, built = (None, None) if index == EXACT else open_index(study, encoder, index)
-    predicate = gallery or (built["parameters"]["gallery"] if built else TRAIN)
+    graph = None if index == EXACT else open_index(study, encoder, index)
+    predicate = gallery or (graph.run["parameters"]["gallery"] if graph else TRAIN)
     keys = vectors.keys(keys_where(study, predicate, role="gallery")["image_key"].to_numpy())
     if not 1 <= k <= len(keys):
         raise UserError(f"-k {k}; expected 1 to {len(keys):,}, the embedded images of the gallery {predicate}")
@@ -58,8 +58,8 @@ def query(
     if graph is None:
         searcher = ExactSearch(vectors, keys, no_codes(), k=k, device=device)
     else:
-        expansion = built["parameters"]["expansion_search"]
-        searcher = IndexSearch(graph, vectors, keys, no_codes(), k=k, expansion=expansion, device=device)
+        how = {"expansion": graph.run["expansion_search"], "rerank": graph.run["rerank"]}
+        searcher = IndexSearch(graph, keys, no_codes(), k=k, device=device, **how)
     good = [row for row in found if row["error"] is None]
     if good:
         near, distances, counts = searcher.block(

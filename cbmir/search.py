@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from cbmir.errors import UserError, nearest
-from cbmir.index import open_index
+from cbmir.index import METRICS, open_index
+from cbmir.indexing.opened import OpenIndex
 from cbmir.progress import Progress
 from cbmir.schemas import NEIGHBORS
-from cbmir.searching.searchers import ExactSearch, IndexSearch
+from cbmir.searching.searchers import Codes, ExactSearch, Found, IndexSearch, torch_device
+from cbmir.searching.spread import in_turn, spread
 from cbmir.select import attach_manifest, connect, keys_where
 from cbmir.store import Study, changed_parameter, fingerprint, path_name, run_record
-from cbmir.vectors import Vectors, find_encoder
+from cbmir.vectors import Part, Vectors, find_encoder
 
 EXACT = "exact"
 TRAIN = "split = 'train'"
@@ -35,7 +39,11 @@ class SearchOptions:
     gallery: str | None = None  # None: the index's own gallery; split = 'train' for exact
     queries: str = "split = 'test'"
     exclude_same: tuple[str, ...] = ()  # manifest columns: a neighbor with the query's own value is passed over
+    metric: str | None = None  # of exact search: cos, ip, l2; None: the index's own, cos for exact
     expansion_search: int | None = None  # None: the index's own
+    rerank: int | None = None  # candidates a neighbor; None: the index's own
+    tasks: int = 1  # Ray tasks that share the work; 1: this process
+    ray_address: str | None = None
     device: str = "auto"
     overwrite: bool = False
     save_as: str | None = None  # another name than the index's, for a second search of it
@@ -44,8 +52,12 @@ class SearchOptions:
         """UserError for numbers outside what they can be."""
         if self.k is not None and not 1 <= self.k <= MOST_NEIGHBORS:
             raise UserError(f"-k {self.k}; expected 1 to {MOST_NEIGHBORS:,}")
-        if self.expansion_search is not None and self.expansion_search < 1:
-            raise UserError(f"--expansion-search {self.expansion_search}; expected 1 or more")
+        for name in ("expansion_search", "rerank", "tasks"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name.replace('_', '-')} {value}; expected 1 or more")
+        if self.metric is not None and self.metric not in METRICS:
+            raise UserError(f"--metric {self.metric}; expected one of: {', '.join(METRICS)}")
 
 
 @dataclass(frozen=True)
@@ -72,7 +84,9 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
         raise UserError(f"--save-as exact with --index {index}: that name is for exact neighbors; choose another")
     encoder = find_encoder(study, encoder)
     vectors = Vectors(study, encoder)
-    graph, built = (None, None) if index == EXACT else open_index(study, encoder, index)
+    graph = None if index == EXACT else open_index(study, encoder, index)
+    built = graph and graph.run
+    metric = _metric(options, index, built)
     gallery = options.gallery or (built["parameters"]["gallery"] if built else TRAIN)
     codes = exclusion_codes(study, options.exclude_same)
     roles = _roles(study, vectors, gallery, options.queries, built)
@@ -83,7 +97,9 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
         "gallery": gallery,
         "queries": options.queries,
         "exclude_same": list(options.exclude_same),
+        "metric": metric,
         "expansion_search": options.expansion_search,
+        "rerank": options.rerank,
     }
     inputs = {"embeddings": vectors.run["fingerprint"], "manifest": study.require("manifest")["fingerprint"]}
     if built:
@@ -100,17 +116,31 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
             f"neighbors of {encoder} by {name} were searched otherwise ({changed}); "
             "store these as well with --save-as NAME, or --overwrite to replace them"
         )
-    if graph is None:
-        searcher = ExactSearch(vectors, roles.gallery, codes, k=k, device=options.device)
-    else:
-        expansion = options.expansion_search or built["parameters"]["expansion_search"]
-        searcher = IndexSearch(graph, vectors, roles.gallery, codes, k=k, expansion=expansion, device=options.device)
+    cut = index == EXACT
+    parts = vectors.parts(options.tasks) if cut and options.tasks > 1 else [None] * options.tasks
+    make = partial(
+        _searcher, parts=parts, address=study.address, encoder=encoder, index=index, gallery=roles.gallery, codes=codes, k=k,
+        metric=metric, options=options,
+    )  # fmt: skip
     began = time.monotonic()
     with study.publishing(*target) as out, Progress("search", len(roles.queries), unit="queries") as progress:
-        rows = _write(out, searcher, vectors, roles.queries, progress)
+        if options.tasks == 1:
+            searcher = make(0, graph=graph)
+            found = in_turn(searcher, vectors.tiles(roles.queries, rows=searcher.rows))
+        else:
+            found = spread(
+                make,
+                vectors.tiles(roles.queries, rows=ExactSearch.rows_of(k) if cut else IndexSearch.rows),
+                tasks=options.tasks,
+                cut_gallery=cut,
+                k=k,
+                on_gpu=cut and torch_device(options.device) == "cuda",
+                ray_address=options.ray_address,
+            )
+        rows = _write(out, found, progress)
         out.run = draft | {
             "rows": rows,
-            "compared": fingerprint(roles.digest(), sorted(options.exclude_same)),
+            "compared": fingerprint(roles.digest(), sorted(options.exclude_same), metric),
             "queries": len(roles.queries),
             "queries_not_embedded": roles.queries_asked - len(roles.queries),
             "gallery": len(roles.gallery),
@@ -128,6 +158,42 @@ def outdated(study: Study, encoder: str, run: dict[str, Any]) -> bool:
         "index": study.run_of("index", path_name(encoder), path_name(run["parameters"]["index"])),
     }
     return any((now[name] or {}).get("fingerprint") != made for name, made in run["inputs"].items() if name in now)
+
+
+def _searcher(
+    number: int,
+    *,
+    parts: list[Part | None],
+    address: str,
+    encoder: str,
+    index: str,
+    gallery: np.ndarray,
+    codes: Codes,
+    k: int,
+    metric: str,
+    options: SearchOptions,
+    graph: OpenIndex | None = None,
+) -> ExactSearch | IndexSearch:
+    """What finds neighbors, made in the process that will."""
+    study = Study(address)
+    if index == EXACT:
+        vectors = Vectors(study, encoder)
+        return ExactSearch(vectors, gallery, codes, k=k, metric=metric, device=options.device, part=parts[number])
+    graph = graph or open_index(study, encoder, index)
+    expansion = options.expansion_search or graph.run["expansion_search"]
+    rerank = options.rerank or graph.run["rerank"]
+    return IndexSearch(graph, gallery, codes, k=k, expansion=expansion, rerank=rerank, device=options.device)
+
+
+def _metric(options: SearchOptions, index: str, built: dict | None) -> str:
+    if built is None:
+        return options.metric or "cos"
+    there = built["parameters"]["metric"]
+    if options.metric not in (None, there):
+        raise UserError(
+            f"--metric {options.metric}: index {index} was built for {there}; leave --metric away, or build an index with it"
+        )
+    return there
 
 
 def _depth(asked: int | None, gallery: int) -> int:
@@ -188,11 +254,12 @@ def exclusion_codes(study: Study, columns: tuple[str, ...]) -> tuple[np.ndarray,
     return table["image_key"].to_numpy(), np.stack(codes, axis=1) if codes else empty
 
 
-def _write(out, searcher, vectors: Vectors, queries: np.ndarray, progress: Progress) -> int:
-    """Search all queries, block by block, and write their neighbors -> rows written."""
-    rows, part, held, done = 0, 0, [], 0
-    for keys, block in vectors.tiles(queries, rows=searcher.rows):
-        held.append(as_table(keys, *searcher.block(keys, block)))
+def _write(out, found: Iterator[tuple[np.ndarray, Found]], progress: Progress) -> int:
+    """Neighbors of every block of queries into files of about ROWS_PER_FILE rows -> how many; one block and one file are in memory."""
+    rows, done, part = 0, 0, 0
+    held: list[pa.Table] = []
+    for keys, neighbors in found:
+        held.append(as_table(keys, *neighbors))
         done += len(keys)
         progress.update(done)
         if sum(table.num_rows for table in held) >= ROWS_PER_FILE:

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 
 from cbmir.errors import UserError, nearest
 from cbmir.store import Study, path_name
 
 TILE_ROWS = 16_384
+Part = list[tuple[str, list[int]]]  # paths of files, and the row groups that are meant of each
 
 
 def find_encoder(study: Study, name: str) -> str:
@@ -46,26 +48,50 @@ class Vectors:
         self.run: dict[str, Any] = study.require("embeddings", self.directory)
         self.dim: int = self.run["dim"]
 
-    def keys(self, wanted: np.ndarray) -> np.ndarray:
-        """Those of the ascending `wanted` keys that have a vector, ascending."""
-        files = self.study.files("embeddings", self.directory)
-        if not files:
+    @property
+    def address(self) -> str:
+        return self.study.address
+
+    def parts(self, n: int) -> list[Part]:
+        """All row groups, in their order, in n parts of about as many rows; some are empty where there are fewer row groups."""
+        parts: list[Part] = [[] for _ in range(n)]
+        if not self.study.files("embeddings", self.directory):
+            return parts
+        fragments = list(self.study.dataset("embeddings", self.directory).get_fragments())
+        total = max(1, sum(group.num_rows for fragment in fragments for group in fragment.row_groups))
+        seen = 0
+        for fragment in fragments:
+            for group in fragment.row_groups:
+                part = parts[min(n - 1, seen * n // total)]
+                seen += group.num_rows
+                if not part or part[-1][0] != fragment.path:
+                    part.append((fragment.path, []))
+                part[-1][1].append(group.id)
+        return parts
+
+    def keys(self, wanted: np.ndarray, *, part: Part | None = None) -> np.ndarray:
+        """Those of the ascending `wanted` keys that have a vector (in `part`, if given), ascending."""
+        dataset = self._dataset(part)
+        if dataset is None:
             return np.zeros(0, np.int64)
-        table = self.study.dataset("embeddings", self.directory).to_table(columns=["image_key"])
+        table = dataset.to_table(columns=["image_key"])
         return np.intersect1d(table["image_key"].to_numpy(), wanted, assume_unique=True)
 
-    def tiles(self, wanted: np.ndarray, *, rows: int = TILE_ROWS) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def tiles(
+        self, wanted: np.ndarray, *, rows: int = TILE_ROWS, part: Part | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(keys (m,) int64, vectors (m, dim) float32) for the ascending `wanted` keys, at most `rows` at a time.
 
-        In the order of the files; memory is bounded by `rows`.
+        In the order of the files; memory is bounded by `rows`. UserError for a vector with a number that is none.
         """
-        if not self.study.files("embeddings", self.directory):
+        dataset = self._dataset(part)
+        if dataset is None:
             return
-        dataset = self.study.dataset("embeddings", self.directory)
         held: list[tuple[np.ndarray, np.ndarray]] = []
         count = 0
         for batch in dataset.to_batches(batch_size=rows, fragment_readahead=2, batch_readahead=2):
             keys, vectors = self._chosen(batch, wanted)
+            self._refuse_not_finite(keys, vectors)
             while len(keys):
                 room = rows - count
                 held.append((keys[:room], vectors[:room]))
@@ -85,6 +111,29 @@ class Vectors:
         keys, vectors = _joined(tiles)
         order = np.argsort(keys)
         return keys[order], vectors[order]
+
+    def _dataset(self, part: Part | None) -> pads.Dataset | None:
+        """None where there is no vector."""
+        if part is None:
+            files = self.study.files("embeddings", self.directory)
+            return self.study.dataset("embeddings", self.directory) if files else None
+        if not part:
+            return None
+        kind = pads.ParquetFileFormat()
+        fragments = [kind.make_fragment(path, self.study.fs, row_groups=groups) for path, groups in part]
+        return pads.FileSystemDataset(fragments, fragments[0].physical_schema, kind, self.study.fs)
+
+    def _refuse_not_finite(self, keys: np.ndarray, vectors: np.ndarray) -> None:
+        flat = vectors.ravel()
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(flat @ flat):  # so are all of them, then; what is too large to be squared is looked at
+                return
+        bad = keys[~np.isfinite(vectors).all(axis=1)]
+        if len(bad):
+            raise UserError(
+                f"embeddings of {self.encoder} hold {len(bad):,} vectors with NaN or infinity, the first of image_key {int(bad[0])}; "
+                f"expected numbers; embed again with --overwrite: cbmir embed --study {self.address} --encoder {self.encoder}"
+            )
 
     def _chosen(self, batch: pa.RecordBatch, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         keys = batch.column("image_key").to_numpy()

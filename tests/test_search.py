@@ -1,13 +1,12 @@
 """Index and search over hand-made studies: roles, filters, exclusion, short results, and what is refused."""
 
-from pathlib import Path
 
 import duckdb
 import numpy as np
 import pytest
 
 from cbmir.errors import UserError
-from cbmir.index import SHARD, IndexOptions, build_index, open_index
+from cbmir.index import IndexOptions, build_index
 from cbmir.schemas import ContractError, image_key
 from cbmir.search import SearchOptions, search
 from tests.studies import make_study
@@ -184,54 +183,6 @@ def test_unfinished_embeddings_are_refused_by_name(study):
     study.delete("embeddings", "encoder=pixels32", "run.json")
     with pytest.raises(ContractError, match=r"embeddings/encoder=pixels32 is unfinished.*cbmir embed"):
         search(study, "pixels32", "exact", SearchOptions())
-
-
-def test_index_records_what_decides_it_and_opens_with_its_expansion(study):
-    run, built = build_index(study, "pixels32", "hnsw", IndexOptions(dtype="f16", connectivity=8, expansion_search=77))
-    assert built
-    assert run["rows"] == 180
-    assert run["parameters"] == {
-        "gallery": "split = 'train'", "dtype": "f16", "connectivity": 8, "expansion_add": 128, "expansion_search": 77,
-        "metric": "cos",
-    }  # fmt: skip
-    index, _ = open_index(study, "pixels32", "hnsw")
-    assert (len(index), index.expansion_search) == (180, 77)
-    assert (
-        build_index(study, "pixels32", "hnsw", IndexOptions(dtype="f16", connectivity=8, expansion_search=77))[1]
-        is False
-    )
-    with pytest.raises(UserError, match="dtype f16 there, bf16 now"):
-        build_index(study, "pixels32", "hnsw", IndexOptions(connectivity=8, expansion_search=77))
-
-
-@pytest.mark.parametrize(
-    "name, options, message",
-    [
-        ("exact", IndexOptions(), "--index exact: not a name for an index"),
-        ("../x", IndexOptions(), "not a name for an index"),
-        ("h", IndexOptions(dtype="f64"), "--dtype f64; expected one of: f32, f16, bf16, i8"),
-        ("h", IndexOptions(connectivity=1), "--connectivity 1; expected 2 or more"),
-        ("h", IndexOptions(gallery="split = 'x'"), "the gallery is empty"),
-    ],
-)
-def test_index_misuse(study, name, options, message):
-    with pytest.raises(UserError, match=message):
-        build_index(study, "pixels32", name, options)
-    assert not study.exists("index")
-
-
-def test_truncated_index_and_index_older_than_embeddings_are_refused(study):
-    build_index(study, "pixels32", "hnsw", IndexOptions())
-    path = Path(study.path("index", "pixels32", "hnsw", SHARD))
-    whole = path.read_bytes()
-    path.write_bytes(whole[:200])
-    with pytest.raises(UserError, match=r"cannot be opened.*rebuild it with --overwrite"):
-        open_index(study, "pixels32", "hnsw")
-    path.write_bytes(whole)
-    run = study.run_of("embeddings", "encoder=pixels32")
-    study.write_json(run | {"fingerprint": "0" * 16}, "embeddings", "encoder=pixels32", "run.json")
-    with pytest.raises(UserError, match="older than the embeddings"):
-        open_index(study, "pixels32", "hnsw")
 
 
 def test_a_gallery_outside_the_index_is_refused(study):

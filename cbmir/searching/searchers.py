@@ -1,74 +1,131 @@
-"""The two ways to find neighbors: every vector compared, or a walk through a USearch graph."""
+"""The two ways to find neighbors: every vector compared, or candidates from a graph that are scored again."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 
 from cbmir.errors import UserError
-from cbmir.searching.distance import Block
+from cbmir.searching.distance import METRICS, Block
 from cbmir.searching.exact import NO_KEY, RunningTopK
-from cbmir.vectors import Vectors
+from cbmir.vectors import Part
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # keys (n, k) int64, distances (n, k) float32, counts (n,)
 Codes = tuple[np.ndarray, np.ndarray]  # ascending manifest keys (m,), exclusion codes (m, c)
 
 
+class Source(Protocol):
+    """Vectors that can be streamed: a study's (vectors.Vectors), or those beside an index."""
+
+    def tiles(self, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]: ...
+
+
+class Stored(Source, Protocol):
+    def vectors(self, keys: np.ndarray) -> np.ndarray:
+        """keys (m,) -> (m, dim) float32."""
+
+
+class Codec(Protocol):
+    def usable(self, vectors: np.ndarray) -> np.ndarray | bool:
+        """Which queries have a place in the graph."""
+
+
+class Index(Protocol):
+    """What a search asks of an opened index (indexing/opened.py)."""
+
+    metric: str
+    codec: Codec
+    stored: Stored
+
+    def __len__(self) -> int: ...
+
+    def candidates(self, queries: np.ndarray, depth: int, *, expansion: int, threads: int) -> np.ndarray:
+        """(n, <= depth) keys of the nearest, -1 in empty places."""
+
+
 class ExactSearch:
     """Every gallery vector against every query."""
 
-    def __init__(self, vectors: Vectors, gallery: np.ndarray, codes: Codes, *, k: int, device: str = "auto") -> None:
-        self.vectors, self.gallery, self.codes, self.k = vectors, gallery, codes, k
+    def __init__(
+        self,
+        vectors: Source,
+        gallery: np.ndarray,
+        codes: Codes,
+        *,
+        k: int,
+        metric: str = "cos",
+        device: str = "auto",
+        part: Part | None = None,
+    ) -> None:
+        """part: those files of the gallery alone, as Vectors.parts cuts it."""
+        self.vectors, self.gallery, self.codes, self.k, self.metric = vectors, gallery, codes, k, metric
+        self.tiles = vectors.tiles if part is None else partial(vectors.tiles, part=part)
         self.device = torch_device(device)
-        self.rows = max(1_024, min(16_384, 20_000_000 // k))  # queries of a block: the gallery is read once for each
+        self.rows = self.rows_of(k)
+
+    @staticmethod
+    def rows_of(k: int) -> int:
+        """Queries of a block: the gallery is read once for each."""
+        return max(1_024, min(16_384, 20_000_000 // k))
 
     def block(self, keys: np.ndarray, queries: np.ndarray) -> Found:
         """keys (n,), queries (n, dim) -> their neighbors, ascending by (distance, key); keys need not be in the study."""
-        running = RunningTopK(Block(keys, queries, codes_of(self.codes, keys)), k=self.k, device=self.device)
-        for tile_keys, tile in self.vectors.tiles(self.gallery):
+        asked = Block(keys, queries, codes_of(self.codes, keys))
+        running = RunningTopK(asked, k=self.k, metric=self.metric, device=self.device)
+        for tile_keys, tile in self.tiles(self.gallery):
             running.add(Block(tile_keys, tile, codes_of(self.codes, tile_keys)))
         return running.result()
 
 
 class IndexSearch:
-    """Through a USearch graph; exact over the gallery for the queries that the graph cannot fill.
+    """Candidates from a USearch graph, their distances from the stored vectors; exact over the gallery where the graph comes up short.
 
-    Excluded neighbors and those outside the gallery are passed over after the walk, so more than k are asked for, in
-    rounds of growing depth; where the depth would reach half of the graph or DEEPEST, and for zero vectors, which have
-    no direction to walk in, the search is exact instead. So k neighbors come back wherever the gallery has k.
+    The graph is asked for `rerank` * k candidates, or for more where some of them will be passed over: excluded ones and those outside the gallery are
+    known only afterwards. The first `rerank` * k of those that are left are scored as exact search scores them, so that distances and their order
+    do not depend on the graph's type. Rounds of growing depth go on while a query has fewer than k; where the depth would reach half of the graph
+    or DEEPEST, and for zero vectors, which have no direction to walk in, every vector of the gallery is compared. So k neighbors come back
+    wherever the gallery has k.
     """
 
     ROUNDS = (1, 4)
     rows = 1_024  # queries of a block
     DEEPEST = 8_192  # candidates a query: beyond, a full pass is cheaper, and a block's candidates would fill gigabytes
+    PAIRS = 32_768  # scored at once
 
     def __init__(
         self,
-        graph,
-        vectors: Vectors,
+        index: Index,
         gallery: np.ndarray,
         codes: Codes,
         *,
         k: int,
         expansion: int,
+        rerank: int = 4,
+        threads: int = 0,
         device: str = "auto",
     ) -> None:
-        self.graph, self.gallery, self.codes, self.k, self.expansion = graph, gallery, codes, k, expansion
-        self.exact = ExactSearch(vectors, gallery, codes, k=k, device=device)
-        self.share = min(1.0, len(gallery) / max(1, len(graph)))
+        self.index, self.gallery, self.codes, self.k = index, gallery, codes, k
+        self.expansion, self.rerank, self.threads = expansion, rerank, threads
+        self.exact = ExactSearch(index.stored, gallery, codes, k=k, metric=index.metric, device=device)
+        self.share = min(1.0, len(gallery) / max(1, len(index)))
 
     def block(self, keys: np.ndarray, queries: np.ndarray) -> Found:
-        """As ExactSearch.block; distances are the graph's own, computed in its dtype."""
+        """As ExactSearch.block."""
         found = (
             np.full((len(keys), self.k), NO_KEY, np.int64),
             np.full((len(keys), self.k), np.inf, np.float32),
             np.zeros(len(keys), np.int64),
         )
-        pending = np.flatnonzero(np.einsum("ij,ij->i", queries, queries) > 0)
+        usable = self.index.codec.usable(queries)
+        pending = np.flatnonzero(np.broadcast_to(usable, keys.shape))
         by_hand = np.setdiff1d(np.arange(len(keys)), pending)
+        asked = Block(keys, queries)
         for depth in self._depths():
             if len(pending):
-                full = self._walk(keys, queries, pending, depth, found)
-                pending = pending[~full]
+                pending = pending[~self._walk(asked, pending, depth, found)]
         rest = np.concatenate([by_hand, pending])
         if len(rest):
             for mine, exact in zip(found, self.exact.block(keys[rest], queries[rest]), strict=True):
@@ -77,41 +134,53 @@ class IndexSearch:
 
     def _depths(self) -> list[int]:
         """How many candidates to ask for in each round; none where a full pass is cheaper."""
-        if len(self.graph) == 0:
+        if len(self.index) == 0:
             return []
-        needed = (self.k + 1) * (2 if self.share < 1 or self.codes[1].shape[1] else 1) / self.share
+        passed_over = 2 if self.share < 1 or self.codes[1].shape[1] else 1
+        needed = max(self.rerank * self.k, (self.k + 1) * passed_over) / self.share
         depths = [int(needed * factor) for factor in self.ROUNDS]
-        limit = max(self.k + 1, min(self.DEEPEST, len(self.graph) // 2))
-        worth_it = [depth for depth in depths if depth <= limit]
-        return [min(depth, len(self.graph)) for depth in worth_it]
+        limit = max(self.k + 1, min(self.DEEPEST, len(self.index) // 2))
+        return [depth for depth in depths if depth <= limit] or ([limit] if self.share == 1 else [])
 
-    def _walk(self, keys: np.ndarray, queries: np.ndarray, rows: np.ndarray, depth: int, found: Found) -> np.ndarray:
+    def _walk(self, asked: Block, rows: np.ndarray, depth: int, found: Found) -> np.ndarray:
         """One round for `rows`: fills their places in `found`, returns which of them found k."""
-        self.graph.expansion_search = max(self.expansion, depth)
-        matches = self.graph.search(np.ascontiguousarray(queries[rows]), depth)
-        near = np.atleast_2d(matches.keys).astype(np.int64)
-        distances = np.atleast_2d(matches.distances).astype(np.float32)
-        counts = matches.counts if len(rows) > 1 else np.array([len(matches)])  # a lone query comes back 1-D, unpadded
-        allowed = np.arange(near.shape[1])[None, :] < counts[:, None]  # the rest is padded with key 0
-        allowed &= self._is_allowed(keys[rows], near)
-        distances = np.where(allowed, np.clip(distances, 0.0, 2.0), np.inf)
+        near = self.index.candidates(asked.vectors[rows], depth, expansion=self.expansion, threads=self.threads)
+        allowed = (near >= 0) & self._is_allowed(asked.keys[rows], near)
+        full = allowed.sum(axis=1) >= self.k
+        first = np.argsort(~allowed, axis=1, kind="stable")[:, : max(self.rerank, 1) * self.k]
+        near, allowed = np.take_along_axis(near, first, 1), np.take_along_axis(allowed, first, 1)
+        distances = np.full(near.shape, np.inf, np.float32)
+        step = max(1, self.PAIRS // near.shape[1])
+        for start in range(0, len(rows), step):
+            here = slice(start, start + step)
+            distances[here][allowed[here]] = self._distances(asked, rows[here], near[here], allowed[here])
         near = np.where(allowed, near, NO_KEY)
         order = np.lexsort((near, distances))[:, : self.k]
         width = order.shape[1]
         found[0][rows, :width] = np.take_along_axis(near, order, 1)
         found[1][rows, :width] = np.take_along_axis(distances, order, 1)
         found[2][rows] = np.minimum(allowed.sum(axis=1), self.k)
-        return found[2][rows] == self.k
+        return full
+
+    def _distances(self, asked: Block, rows: np.ndarray, near: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+        """Of the allowed pairs, in their order, (pairs,) float32."""
+        keys, columns = np.unique(near[allowed], return_inverse=True)
+        if len(keys) == 0:
+            return np.zeros(0, np.float32)
+        candidates = Block(keys, self.index.stored.vectors(keys))
+        return METRICS[self.index.metric].distances(asked, candidates, rows[np.nonzero(allowed)[0]], columns)
 
     def _is_allowed(self, keys: np.ndarray, near: np.ndarray) -> np.ndarray:
         """(n, depth): neither the query itself, nor outside the gallery, nor excluded by a common value."""
         allowed = near != keys[:, None]
-        if self.share < 1:
-            allowed &= np.isin(near, self.gallery)
+        if self.share < 1 or len(self.gallery) < len(self.index):
+            place = np.minimum(np.searchsorted(self.gallery, near), len(self.gallery) - 1)
+            allowed &= self.gallery[place] == near
         mine = codes_of(self.codes, keys)
-        theirs = codes_of(self.codes, near.ravel()).reshape(*near.shape, -1)
-        for c in range(mine.shape[1]):
-            allowed &= ~((theirs[:, :, c] == mine[:, c][:, None]) & (mine[:, c] >= 0)[:, None])
+        if mine.shape[1]:
+            theirs = codes_of(self.codes, near.ravel()).reshape(*near.shape, -1)
+            for c in range(mine.shape[1]):
+                allowed &= ~((theirs[:, :, c] == mine[:, c][:, None]) & (mine[:, c] >= 0)[:, None])
         return allowed
 
 
