@@ -141,7 +141,7 @@ def _built(
     with study.publishing(*target) as out:
         shape = _shape(codec, vectors, options)
         shards = build_shards(out, vectors, keys, shape, shards=options.shards, ray_address=options.ray_address)
-        out.run = _record(out, draft, shards, codec, options) | {"change": None}
+        out.run = _record(out, draft, shards, codec, options, shape.stored) | {"change": None}
     return out.run
 
 
@@ -166,12 +166,17 @@ def _updated(
             shape = _shape(codec, vectors, options)
             shards, counts = update_shards(out, old, before["shards"], shape, gone=gone, new=new, vectors=vectors)
             change = {"removed": len(gone), "added": len(new), "shards": counts}
-            out.run = _record(out, draft, shards, codec, options) | {"change": change}
+            out.run = _record(out, draft, shards, codec, options, shape.stored) | {"change": change}
     return out.run
 
 
 def _record(
-    out: Publication, draft: dict[str, Any], shards: list[dict[str, Any]], codec: Codec, options: IndexOptions
+    out: Publication,
+    draft: dict[str, Any],
+    shards: list[dict[str, Any]],
+    codec: Codec,
+    options: IndexOptions,
+    stored: str,
 ) -> dict[str, Any]:
     """run.json, and the centre beside it."""
     with writing(out) as directory:
@@ -182,6 +187,7 @@ def _record(
         "rows": sum(shard["rows"] for shard in shards),
         "zero_vectors": len(without),
         "dim": len(codec.centre),
+        "stored_dtype": stored,
         "codec": codec.described(),
         "shards": shards,
         "expansion_search": options.expansion_search or EXPANSION,

@@ -1,6 +1,5 @@
 """Index and search over hand-made studies: roles, filters, exclusion, short results, and what is refused."""
 
-
 import duckdb
 import numpy as np
 import pytest

@@ -51,6 +51,11 @@ def erase(graph, keys: np.ndarray) -> None:
     graph.remove(fillers)
 
 
+def contains(graph, keys: np.ndarray) -> np.ndarray:
+    """keys (n,) int64 -> (n,) bool."""
+    return np.atleast_1d(graph.contains(keys.astype(np.uint64)))
+
+
 def walk(graph, encoded: np.ndarray, depth: int, *, expansion: int, threads: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Encoded queries (n, dim) -> keys (n, depth) int64 and graph distances (n, depth) float32; empty places: inf."""
     graph.expansion_search = max(expansion, depth)
