@@ -140,25 +140,18 @@ def _embeddings_import(a: argparse.Namespace) -> None:
 
 
 def _index(a: argparse.Namespace) -> None:
-    from cbmir.index import build_index
+    from cbmir.index import build_index, index_line
 
     for encoder in a.encoder:
         run, built = build_index(Study(a.study), encoder, a.index, _index_options(a))
-        state = f"built in {run['seconds']:.1f} s" if built else "already built"
-        print(f"index {a.index} of {encoder}: {run['rows']:,} vectors, {run['size_bytes'] / 1e6:,.1f} MB, {state}")
+        print(index_line(encoder, a.index, run, built))
 
 
 def _index_options(a: argparse.Namespace):
     from cbmir.index import IndexOptions
 
-    return IndexOptions(
-        gallery=a.gallery or IndexOptions.gallery,
-        dtype=a.dtype,
-        connectivity=a.connectivity,
-        expansion_add=a.expansion_add,
-        expansion_search=IndexOptions.expansion_search if a.expansion_search is None else a.expansion_search,
-        overwrite=a.overwrite,
-    )
+    fields = set(IndexOptions.__dataclass_fields__) - {"gallery"}
+    return IndexOptions(gallery=a.gallery or IndexOptions.gallery, **{field: getattr(a, field) for field in fields})
 
 
 def _search(a: argparse.Namespace) -> None:
@@ -169,7 +162,11 @@ def _search(a: argparse.Namespace) -> None:
         gallery=a.gallery,
         queries=a.queries,
         exclude_same=tuple(a.exclude_same),
+        metric=a.metric,
         expansion_search=a.expansion_search,
+        rerank=a.rerank,
+        tasks=a.tasks,
+        ray_address=a.ray_address,
         device=a.device,
         overwrite=a.overwrite,
         save_as=a.save_as,
@@ -214,6 +211,7 @@ def _run(a: argparse.Namespace) -> None:
         gallery=a.gallery,
         queries=a.queries,
         exclude_same=tuple(a.exclude_same),
+        metric=a.metric,
         device=a.device,
         overwrite=a.overwrite,
     )

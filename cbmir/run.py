@@ -11,7 +11,7 @@ from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.plan import resolve_all
 from cbmir.embedding.source import packed_for
 from cbmir.evaluate import evaluate
-from cbmir.index import IndexOptions, build_index, refuse_bad_name
+from cbmir.index import IndexOptions, build_index, index_line, refuse_bad_name
 from cbmir.report import leaderboard, leaderboard_text, write_report
 from cbmir.search import EXACT, SearchOptions, exclusion_codes, search
 from cbmir.select import keys_where
@@ -77,7 +77,7 @@ def _refuse_nonsense(options: RunOptions) -> None:
 def _search_one(study: Study, encoder: str, index: str, options: RunOptions, say) -> None:
     if index != EXACT:
         record, built = build_index(study, encoder, index, options.index)
-        say(f"index {index} of {encoder}: {record['rows']:,} vectors, {'built' if built else 'already built'}")
+        say(index_line(encoder, index, record, built))
     asked = options.search if index == EXACT else replace(options.search, expansion_search=None)
     record, searched = search(study, encoder, index, asked)
     say(

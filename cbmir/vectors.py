@@ -150,6 +150,6 @@ class Vectors:
 
 
 def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    if len(parts) == 1:
+    if len(parts) == 1 and parts[0][1].flags.writeable:  # Arrow's own memory is not, and torch warns of that
         return parts[0]
     return np.concatenate([keys for keys, _ in parts]), np.concatenate([vectors for _, vectors in parts])

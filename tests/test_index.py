@@ -1,5 +1,9 @@
 """Indexes: what is built, opened, refused, brought up to date and taken back, and how near its neighbors are to the exact ones."""
 
+import socket
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +11,15 @@ import pytest
 import torch
 
 from cbmir.errors import UserError
-from cbmir.index import IndexOptions, build_index, open_index
+from cbmir.holding import held
+from cbmir.index import IndexOptions, build_index, index_line, open_index
 from cbmir.indexing.forget import forget, holds
+from cbmir.indexing.tune import recall
 from cbmir.schemas import image_key
-from cbmir.searching.searchers import IndexSearch, no_codes
+from cbmir.search import SearchOptions, search
+from cbmir.searching.searchers import ExactSearch, IndexSearch, no_codes
 from cbmir.store import Study, fingerprint
+from cbmir.vectors import Vectors
 from tests.studies import make_study
 from tests.test_search import collection
 
@@ -223,3 +231,248 @@ def traces(index, vector: np.ndarray) -> list[bytes]:
 
 def files_of_index(study) -> list[bytes]:
     return [p.read_bytes() for p in sorted(Path(study.path("index")).rglob("*")) if p.is_file()]
+
+
+# --- neighbors ---------------------------------------------------------------------------------------------------------
+
+
+def brute(vectors: dict[str, np.ndarray], queries: list[str], metric: str, *, k: int) -> list[list[int]]:
+    """Keys of the nearest others by a plain formula in float64."""
+    ids = sorted(vectors)
+    g = np.stack([vectors[i] for i in ids]).astype(float)
+    found = []
+    for query in queries:
+        q = vectors[query].astype(float)
+        far = {
+            "cos": 1 - g @ q / np.linalg.norm(g, axis=1) / np.linalg.norm(q),
+            "ip": 1 - g @ q,
+            "l2": np.linalg.norm(g - q, axis=1),
+        }[metric]
+        order = np.argsort(far)
+        found.append([image_key(ids[j]) for j in order if ids[j] != query][:k])
+    return found
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+@pytest.mark.parametrize("metric", ["cos", "ip", "l2"])
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "i8"])
+def test_every_metric_type_and_number_of_shards_finds_the_exact_neighbors(tmp_path, metric, dtype, shards, ray_session):
+    """Vectors of very different lengths far from the origin; the graph is asked for more than it can miss, so what is lost is lost by its type."""
+    rng = np.random.default_rng(2)
+    lengths = rng.uniform(0.5, 2, (400, 1))
+    drawn = (40 * rng.standard_normal(24) + 5 * lengths * rng.standard_normal((400, 24))).astype(np.float32)
+    rows = [{"image_id": f"a/{i}"} for i in range(400)]
+    vectors = {row["image_id"]: vector for row, vector in zip(rows, drawn, strict=True)}
+    study = make_study(tmp_path / "s", rows, vectors, files=5)
+    build_index(study, "pixels32", "hnsw", IndexOptions(gallery="true", metric=metric, dtype=dtype, shards=shards))
+    index = open_index(study, "pixels32", "hnsw")
+    assert len(index.graphs) == shards
+    ids = sorted(vectors)[:50]
+    search = IndexSearch(index, index.keys, no_codes(), k=8, expansion=400, rerank=6)
+    keys, distances, counts = search.block(np.array([image_key(i) for i in ids]), np.stack([vectors[i] for i in ids]))
+    assert keys.tolist() == brute(vectors, ids, metric, k=8)
+    exact = ExactSearch(Vectors(study, "pixels32"), index.keys, no_codes(), k=8, metric=metric)
+    for mine, other in zip((keys, distances, counts), exact.block(np.array([image_key(i) for i in ids]), np.stack([vectors[i] for i in ids])), strict=True):  # fmt: skip
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_scoring_more_candidates_again_makes_int8_safe(tmp_path):
+    rng = np.random.default_rng(3)
+    base = rng.standard_normal((40, 64))
+    drawn = (base[rng.integers(0, 40, 2_000)] + 0.05 * rng.standard_normal((2_000, 64))).astype(np.float32)
+    rows = [{"image_id": f"a/{i}"} for i in range(2_000)]
+    vectors = {row["image_id"]: vector for row, vector in zip(rows, drawn, strict=True)}
+    study = make_study(tmp_path / "s", rows, vectors)
+    build_index(study, "pixels32", "hnsw", IndexOptions(gallery="true", dtype="i8", rerank=1))
+    index = open_index(study, "pixels32", "hnsw")
+    ids = sorted(vectors)[:100]
+    asked = np.array([image_key(i) for i in ids]), np.stack([vectors[i] for i in ids])
+    true = np.array(brute(vectors, ids, "cos", k=10))
+    shares = {}
+    for rerank in (1, 4):
+        search = IndexSearch(index, index.keys, no_codes(), k=10, expansion=512, rerank=rerank)
+        shares[rerank] = recall(search.block(*asked)[0], true, np.full(100, 10))
+    assert shares[1] < 0.95
+    assert shares[4] > 0.99
+
+
+def test_the_expansion_for_a_recall_is_found_and_recorded(tmp_path):
+    rng = np.random.default_rng(4)
+    rows = [{"image_id": f"a/{i}", "split": "train" if i < 8_000 else "test"} for i in range(8_300)]
+    vectors = {row["image_id"]: rng.standard_normal(48).astype(np.float32) for row in rows}
+    study = make_study(tmp_path / "s", rows, vectors)
+    options = {"connectivity": 6, "expansion_add": 16, "rerank": 1}
+    run, _ = build_index(study, "pixels32", "hnsw", IndexOptions(**options, recall=0.9))
+    found = run["recall"]
+    assert found["reached"]
+    assert (found["queries"], found["queries_from"], found["k"]) == (300, "outside the gallery", 10)
+    index = open_index(study, "pixels32", "hnsw")
+    ids = [f"a/{i}" for i in range(8_000, 8_300)]
+    keys, queries = np.array([image_key(i) for i in ids]), np.stack([vectors[i] for i in ids])
+    gallery = {i: v for i, v in vectors.items() if int(i[2:]) < 8_000}
+    true = np.array([brute(gallery | {i: vectors[i]}, [i], "cos", k=10)[0] for i in ids])
+
+    def measured(expansion):
+        search = IndexSearch(index, index.keys, no_codes(), k=10, expansion=expansion, rerank=1)
+        return recall(search.block(keys, queries)[0], true, np.full(300, 10))
+
+    assert measured(run["expansion_search"]) == pytest.approx(found["measured"], abs=1e-5)
+    assert measured(run["expansion_search"]) >= 0.9 > measured(run["expansion_search"] // 2)
+    assert "recall@10 0.9" in index_line("pixels32", "hnsw", run, True)
+    again, made = build_index(study, "pixels32", "hnsw", IndexOptions(**options, recall=0.5))
+    assert made
+    assert again["change"]["shards"] == {"kept": 1, "changed": 0, "rebuilt": 0}
+    assert again["expansion_search"] < run["expansion_search"]
+
+
+def test_a_recall_out_of_reach_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("cbmir.indexing.tune.MOST", 32)
+    rng = np.random.default_rng(5)
+    rows = [{"image_id": f"a/{i}"} for i in range(3_000)]
+    study = make_study(tmp_path / "s", rows, {r["image_id"]: rng.standard_normal(64) for r in rows})
+    run, _ = build_index(study, "pixels32", "hnsw", IndexOptions(connectivity=2, expansion_add=4, recall=1.0, rerank=1))
+    assert not run["recall"]["reached"]
+    assert run["recall"]["queries_from"] == "the gallery"
+    assert "short of 1.0: raise --rerank" in index_line("pixels32", "hnsw", run, True)
+
+
+@pytest.mark.parametrize(
+    "found, truth, counts, expected",
+    [
+        ([[1, 2]], [[1, 2]], [2], 1.0),
+        ([[1, 2], [5, 6]], [[2, 3], [6, 5]], [2, 2], 0.75),
+        ([[1, 9]], [[1, 9]], [1], 1.0),  # one neighbor is all there is
+        ([[9, 9]], [[9, 9]], [0], 1.0),
+    ],
+)
+def test_recall_by_hand(found, truth, counts, expected):
+    assert recall(np.array(found), np.array(truth), np.array(counts)) == expected
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_vector_that_is_no_number_is_refused_by_its_key(tmp_path, bad):
+    rows, vectors = collection(60)
+    vectors["hand/8"] = np.where(np.arange(16) == 3, bad, vectors["hand/8"]).astype(np.float32)
+    study = make_study(tmp_path / "s", rows, vectors)
+    message = f"1 vectors with NaN or infinity, the first of image_key {image_key('hand/8')}"
+    with pytest.raises(UserError, match=message):
+        build_index(study, "pixels32", "hnsw", IndexOptions())
+    assert not study.exists("index", "pixels32", "hnsw")
+    with pytest.raises(UserError, match=message):
+        search(study, "pixels32", "exact", SearchOptions(k=3))
+    assert not study.exists("neighbors")
+
+
+def test_large_numbers_whose_squares_overflow_are_no_infinity(tmp_path):
+    rows, vectors = collection(60)
+    study = make_study(tmp_path / "s", rows, {i: v * np.float32(1e30) for i, v in vectors.items()})
+    search(study, "pixels32", "exact", SearchOptions(k=3))
+    run, _ = build_index(study, "pixels32", "hnsw", IndexOptions())
+    assert run["rows"] == 45
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"metric": "dot"}, "--metric dot; expected one of: cos, ip, l2"),
+        ({"recall": 0.9, "expansion_search": 64}, "give one of them"),
+        ({"recall": 1.5}, "--recall 1.5; expected a share"),
+        ({"rerank": 0}, "--rerank 0; expected 1 or more"),
+        ({"shards": 0}, "--shards 0; expected 1 or more"),
+    ],
+)
+def test_more_misuse(study, options, message):
+    with pytest.raises(UserError, match=message):
+        build_index(study, "pixels32", "h", IndexOptions(**options))
+    assert not study.exists("index")
+
+
+def test_a_search_by_another_metric_than_the_index_has_is_refused(study):
+    build_index(study, "pixels32", "far", IndexOptions(metric="l2"))
+    with pytest.raises(UserError, match=r"--metric cos: index far was built for l2"):
+        search(study, "pixels32", "far", SearchOptions(k=3, metric="cos"))
+    run, _ = search(study, "pixels32", "far", SearchOptions(k=3))
+    exact, _ = search(study, "pixels32", "exact", SearchOptions(k=3, metric="l2", save_as="exact-l2"))
+    other, _ = search(study, "pixels32", "exact", SearchOptions(k=3))
+    assert run["compared"] == exact["compared"] != other["compared"]
+
+
+# --- one writer at a time ----------------------------------------------------------------------------------------------
+
+HOLDER = """
+import sys, time
+from cbmir.holding import held
+from cbmir.store import Study
+with held(Study(sys.argv[1]), "index", "pixels32", "hnsw"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_second_process_waits_and_says_for_whom(study, killed):
+    """Whether the first one ends or is killed, nothing stays locked."""
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, study.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with other:  # closes its pipes and waits for it
+        assert other.stdout.readline() == "held\n"
+        said: list[str] = []
+        built: list[bool] = []
+
+        def build():
+            with held(study, "index", "pixels32", "hnsw", say=said.append) as waited:
+                built.append(waited)
+
+        thread = threading.Thread(target=build)
+        thread.start()
+        thread.join(0.5)
+        assert not built
+        assert len(said) == 1
+        assert f"index/pixels32/hnsw is held by process {other.pid} on {socket.gethostname()}" in said[0]
+        other.kill() if killed else other.stdin.close()
+        thread.join(20)
+        assert built == [True]
+    assert not list(Path(study.path(".locks")).iterdir())
+
+
+def test_two_processes_build_one_index_once(study):
+    command = [
+        sys.executable,
+        "-m",
+        "cbmir",
+        "index",
+        "--study",
+        study.address,
+        "--encoder",
+        "pixels32",
+        "--index",
+        "two",
+    ]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    lines = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted("already built" in line for line in lines) == [False, True]
+
+
+# --- object stores -----------------------------------------------------------------------------------------------------
+
+
+def test_an_index_on_an_object_store_is_built_opened_updated_and_emptied(s3, ray_session):
+    rows, vectors = collection(300)
+    study = make_study(s3.address("study"), rows, vectors, files=4)
+    options = IndexOptions(gallery="true", shards=2)
+    build_index(study, "pixels32", "hnsw", options)
+    assert len(open_index(study, "pixels32", "hnsw")) == 299
+    run = study.run_of("manifest")
+    study.write_json(run | {"fingerprint": "other"}, "manifest", "run.json")
+    assert build_index(study, "pixels32", "hnsw", options)[0]["change"]["added"] == 0
+    keys = np.array([image_key("hand/7")])
+    assert holds(study, "pixels32", "hnsw", keys) == 1
+    forget(study, "pixels32", "hnsw", keys)
+    assert holds(study, "pixels32", "hnsw", keys) == 0
+    assert len(open_index(study, "pixels32", "hnsw")) == 298
+    assert not study.files(".locks", suffix="")

@@ -14,7 +14,7 @@ from cbmir.flags.common import (
     retry_failures,
     study,
 )
-from cbmir.flags.kinds import ks
+from cbmir.flags.kinds import ks, share
 from cbmir.flags.source import source
 
 
@@ -94,6 +94,27 @@ def index_options(command: ArgumentParser) -> None:
         "--expansion-add", type=int, default=128, metavar="N", help="candidates while building (default 128)"
     )
     command.add_argument("--expansion-search", type=int, metavar="N", help="candidates while searching (default 256)")
+    command.add_argument(
+        "--recall",
+        type=share,
+        metavar="SHARE",
+        help="find the expansion that reaches this recall, e.g. 0.99, on a sample of queries",
+    )
+    command.add_argument("--recall-at", type=int, default=10, metavar="K", help="depth of that recall (default 10)")
+    command.add_argument(
+        "--rerank",
+        type=int,
+        default=4,
+        metavar="N",
+        help="score N candidates a neighbor by exact distance (default 4)",
+    )
+    command.add_argument(
+        "--shards", type=int, default=1, metavar="N", help="build as N graphs, each by a Ray task (default 1)"
+    )
+
+
+def metric(command: ArgumentParser, default: str | None, text: str) -> None:
+    command.add_argument("--metric", choices=("cos", "ip", "l2"), default=default, help=text)
 
 
 def index(command: ArgumentParser) -> None:
@@ -106,8 +127,17 @@ def index(command: ArgumentParser) -> None:
         metavar="SQL",
         help="predicate over the manifest (default: split = 'train')",
     )
+    metric(command, "cos", "cosine (default), inner product or Euclidean distance")
     index_options(command)
+    index_device(command)
+    ray_address(command)
     overwrite(command)
+
+
+def index_device(command: ArgumentParser) -> None:
+    command.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="of the exact search behind --recall"
+    )
 
 
 def search_options(command: ArgumentParser) -> None:
@@ -141,7 +171,19 @@ def search(command: ArgumentParser) -> None:
     command.add_argument(
         "--expansion-search", type=int, metavar="N", help="candidates in the graph (default: the index's own)"
     )
+    command.add_argument(
+        "--rerank", type=int, metavar="N", help="candidates a neighbor, scored exactly (default: the index's own)"
+    )
+    metric(command, None, "of exact search: cos (default), ip, l2; an index has its own")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of exact search")
+    command.add_argument(
+        "--tasks",
+        type=int,
+        default=1,
+        metavar="N",
+        help="share the work among N Ray tasks, e.g. one a node or GPU (default 1: this process)",
+    )
+    ray_address(command)
     command.add_argument("--save-as", metavar="NAME", help="store under another name than the index's")
     overwrite(command)
 
@@ -163,6 +205,7 @@ def run(command: ArgumentParser) -> None:
         help="searches to make (default: exact and hnsw); others than exact are built",
     )
     search_options(command)
+    metric(command, "cos", "of all searches and indexes: cosine (default), inner product or Euclidean distance")
     index_options(command)
     command.add_argument("--k", type=ks, metavar="K,K", help="depths of P@k (default 1,3,5,10)")
     overwrite(command)
