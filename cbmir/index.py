@@ -42,6 +42,7 @@ class IndexOptions:
     gallery: str = "split = 'train'"
     metric: str = "cos"
     dtype: str = "bf16"
+    pca: int | None = None  # principal axes that the graph knows of; None: everything
     connectivity: int = 16
     expansion_add: int = 128
     expansion_search: int | None = None  # None: EXPANSION, or what `recall` takes
@@ -58,7 +59,15 @@ class IndexOptions:
         for name, known in (("dtype", DTYPES), ("metric", METRICS)):
             if getattr(self, name) not in known:
                 raise UserError(f"--{name} {getattr(self, name)}; expected one of: {', '.join(known)}")
-        least = {"connectivity": 2, "expansion_add": 1, "expansion_search": 1, "rerank": 1, "shards": 1, "recall_at": 1}
+        least = {
+            "pca": 1,
+            "connectivity": 2,
+            "expansion_add": 1,
+            "expansion_search": 1,
+            "rerank": 1,
+            "shards": 1,
+            "recall_at": 1,
+        }
         for name, lowest in least.items():
             if (getattr(self, name) or lowest) < lowest or getattr(self, name) == 0:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}; expected {lowest} or more")
@@ -101,6 +110,10 @@ def _build(study: Study, encoder: str, name: str, options: IndexOptions) -> tupl
         raise UserError(
             f"the gallery is empty: none of the images of {options.gallery} was embedded by {encoder}; see failures"
         )
+    if options.pca is not None and options.pca > vectors.dim:
+        raise UserError(
+            f"--pca {options.pca}; the vectors of {encoder} have {vectors.dim} numbers; expected as many or fewer"
+        )
     began = time.monotonic()
     if before and before["dim"] == vectors.dim:
         made = _updated(study, target, before, vectors, keys, options, draft)
@@ -137,7 +150,7 @@ def _built(
     options: IndexOptions,
     draft: dict[str, Any],
 ) -> dict[str, Any]:
-    codec = fitted(vectors, keys, metric=options.metric, dtype=options.dtype)
+    codec = fitted(vectors, keys, metric=options.metric, dtype=options.dtype, pca=options.pca)
     with study.publishing(*target) as out:
         shape = _shape(codec, vectors, options)
         shards = build_shards(out, vectors, keys, shape, shards=options.shards, ray_address=options.ray_address)
@@ -178,9 +191,9 @@ def _record(
     options: IndexOptions,
     stored: str,
 ) -> dict[str, Any]:
-    """run.json, and the centre beside it."""
+    """run.json, and the codec's arrays beside it."""
     with writing(out) as directory:
-        np.save(os.path.join(directory, "centre.npy"), codec.centre, allow_pickle=False)
+        codec.save(directory)
     without = [key for shard in shards for key in shard["without_direction"]]
     return draft | {
         "layout": LAYOUT,
@@ -251,8 +264,8 @@ def _files(run: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _codec(directory: str, run: dict[str, Any]) -> Codec:
-    centre = np.load(os.path.join(directory, "centre.npy"), allow_pickle=False)
-    return Codec(run["parameters"]["metric"], run["parameters"]["dtype"], centre, run["codec"]["scale"])
+    made = run["parameters"]
+    return Codec.opened(directory, metric=made["metric"], dtype=made["dtype"], scale=run["codec"]["scale"])
 
 
 def open_index(study: Study, encoder: str, name: str) -> OpenIndex:

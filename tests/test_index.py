@@ -34,7 +34,7 @@ def test_index_records_what_decides_it_and_opens_with_its_expansion(study):
     assert built
     assert run["rows"] == 180
     assert run["parameters"] == {
-        "gallery": "split = 'train'", "metric": "cos", "dtype": "f16", "connectivity": 8, "expansion_add": 128, "expansion_search": 77,
+        "gallery": "split = 'train'", "metric": "cos", "dtype": "f16", "pca": None, "connectivity": 8, "expansion_add": 128, "expansion_search": 77,
         "recall": None, "recall_at": 10, "rerank": 4, "shards": 1,
     }  # fmt: skip
     index = open_index(study, "pixels32", "hnsw")
@@ -296,6 +296,29 @@ def test_scoring_more_candidates_again_makes_int8_safe(tmp_path):
     assert shares[4] > 0.99
 
 
+@pytest.mark.parametrize("metric", ["cos", "ip", "l2"])
+def test_principal_axes_hold_the_neighbors_of_vectors_that_lie_in_few_directions(tmp_path, metric):
+    """Vectors in 8 of 64 directions, and a little in all: a graph of 8 axes finds them, one of 2 does not; distances are whole either way."""
+    rng = np.random.default_rng(6)
+    inner = rng.standard_normal((1_000, 8)) @ rng.standard_normal((8, 64))
+    drawn = (inner + 10 + 0.01 * rng.standard_normal((1_000, 64))).astype(np.float32)
+    rows = [{"image_id": f"a/{i}"} for i in range(1_000)]
+    vectors = {row["image_id"]: vector for row, vector in zip(rows, drawn, strict=True)}
+    study = make_study(tmp_path / "s", rows, vectors, files=3)
+    ids = sorted(vectors)[:60]
+    asked = np.array([image_key(i) for i in ids]), np.stack([vectors[i] for i in ids])
+    true = np.array(brute(vectors, ids, metric, k=10))
+    shares = {}
+    for axes in (2, 9):
+        build_index(study, "pixels32", f"pca{axes}", IndexOptions(gallery="true", metric=metric, dtype="i8", pca=axes))
+        index = open_index(study, "pixels32", f"pca{axes}")
+        assert index.graphs[0].ndim == axes
+        search = IndexSearch(index, index.keys, no_codes(), k=10, expansion=400, rerank=4)
+        shares[axes] = recall(search.block(*asked)[0], true, np.full(60, 10))
+    assert shares[2] < 0.9
+    assert shares[9] > 0.99
+
+
 def test_the_expansion_for_a_recall_is_found_and_recorded(tmp_path):
     rng = np.random.default_rng(4)
     rows = [{"image_id": f"a/{i}", "split": "train" if i < 8_000 else "test"} for i in range(8_300)]
@@ -381,6 +404,8 @@ def test_large_numbers_whose_squares_overflow_are_no_infinity(tmp_path):
         ({"recall": 0.9, "expansion_search": 64}, "give one of them"),
         ({"recall": 1.5}, "--recall 1.5; expected a share"),
         ({"rerank": 0}, "--rerank 0; expected 1 or more"),
+        ({"pca": 17}, "--pca 17; the vectors of pixels32 have 16 numbers"),
+        ({"pca": 0}, "--pca 0; expected 1 or more"),
         ({"shards": 0}, "--shards 0; expected 1 or more"),
     ],
 )

@@ -89,6 +89,9 @@ def embed(command: ArgumentParser) -> None:
 
 def index_options(command: ArgumentParser) -> None:
     command.add_argument("--dtype", default="bf16", help="of the index: bf16 (default), f16, f32, i8")
+    command.add_argument(
+        "--pca", type=int, metavar="N", help="let the graph hold N principal axes: smaller and faster; see --rerank"
+    )
     command.add_argument("--connectivity", type=int, default=16, metavar="N", help="edges of a node (default 16)")
     command.add_argument(
         "--expansion-add", type=int, default=128, metavar="N", help="candidates while building (default 128)"

@@ -20,14 +20,14 @@ from cbmir.vectors import Part, Vectors
 _SAMPLE, _PLACES = 16_384, 64  # vectors a codec is fitted to, from so many places of the gallery
 
 
-def fitted(vectors: Vectors, keys: np.ndarray, *, metric: str, dtype: str) -> Codec:
+def fitted(vectors: Vectors, keys: np.ndarray, *, metric: str, dtype: str, pca: int | None) -> Codec:
     """A codec fitted to vectors from all over the gallery."""
     sample = []
     for part in vectors.parts(_PLACES):
         tile = next(vectors.tiles(keys, rows=_SAMPLE // _PLACES, part=part), None)
         if tile is not None:
             sample.append(tile[1])
-    return Codec.fitted(np.concatenate(sample), metric=metric, dtype=dtype)
+    return Codec.fitted(np.concatenate(sample), metric=metric, dtype=dtype, pca=pca)
 
 
 def build_shards(

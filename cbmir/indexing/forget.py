@@ -9,7 +9,7 @@ import numpy as np
 
 from cbmir.holding import held
 from cbmir.indexing.codec import Codec
-from cbmir.indexing.files import keep, local_directory, writing
+from cbmir.indexing.files import local_directory, writing
 from cbmir.indexing.graph import contains, open_graph
 from cbmir.indexing.rows import Rows
 from cbmir.indexing.shard import Shape, shard_name
@@ -35,7 +35,7 @@ def forget(study: Study, encoder: str, name: str, keys: np.ndarray) -> None:
                 return
             with study.publishing(*target) as out:
                 with writing(out) as directory:
-                    keep(os.path.join(old, "centre.npy"), os.path.join(directory, "centre.npy"))
+                    shape.codec.save(directory)
                 shards, counts = update_shards(out, old, run["shards"], shape, gone=gone, new=gone[:0], vectors=None)
                 out.run = run | {
                     "shards": shards,
@@ -65,10 +65,9 @@ def holds(study: Study, encoder: str, name: str, keys: np.ndarray) -> int:
 
 
 def _shape(directory: str, run: dict) -> Shape:
-    parameters = run["parameters"]
-    centre = np.load(os.path.join(directory, "centre.npy"), allow_pickle=False)
-    codec = Codec(parameters["metric"], parameters["dtype"], centre, run["codec"]["scale"])
-    return Shape(run["dim"], run["stored_dtype"], codec, parameters["connectivity"], parameters["expansion_add"])
+    made = run["parameters"]
+    codec = Codec.opened(directory, metric=made["metric"], dtype=made["dtype"], scale=run["codec"]["scale"])
+    return Shape(run["dim"], run["stored_dtype"], codec, made["connectivity"], made["expansion_add"])
 
 
 def _rows(directory: str, run: dict) -> Iterator[Rows]:

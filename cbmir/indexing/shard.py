@@ -35,7 +35,10 @@ class Shape:
 
     def graph(self):
         return new_graph(
-            self.dim, self.codec.described(), connectivity=self.connectivity, expansion_add=self.expansion_add
+            self.codec.graph_dim,
+            self.codec.described(),
+            connectivity=self.connectivity,
+            expansion_add=self.expansion_add,
         )
 
 
