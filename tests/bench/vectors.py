@@ -12,20 +12,28 @@ CONE, SPREAD, NOISE = (
 )  # of the common direction, within a cluster, and in all directions, against between clusters
 
 
-def drawn(n: int, dim: int, *, seed: int) -> np.ndarray:
+def drawn(n: int, dim: int, *, seed: int, spread: float = SPREAD) -> np.ndarray:
     """(n, dim) float32: a Gaussian mixture in INTRINSIC directions, the same clusters whatever the seed, on a common offset."""
+    return drawn_with_clusters(n, dim, seed=seed, spread=spread)[0]
+
+
+def drawn_with_clusters(
+    n: int, dim: int, *, seed: int | list[int], spread: float = SPREAD
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, dim) float32 and the cluster (n,) of each."""
     common = np.random.default_rng(0)
     axes = common.standard_normal((INTRINSIC, dim)).astype(np.float32) / np.sqrt(np.float32(INTRINSIC))
     middles = common.standard_normal((CLUSTERS, INTRINSIC)).astype(np.float32)
     cone = CONE * common.standard_normal(dim).astype(np.float32)
-    rng = np.random.default_rng([1, seed])
-    out = np.empty((n, dim), np.float32)
+    rng = np.random.default_rng([1, *np.atleast_1d(seed)])
+    out, clusters = np.empty((n, dim), np.float32), np.empty(n, np.int64)
     for start in range(0, n, 65_536):
         rows = out[start : start + 65_536]
-        inner = middles[rng.integers(0, CLUSTERS, len(rows))]
-        inner = inner + SPREAD * rng.standard_normal(inner.shape, dtype=np.float32)
+        clusters[start : start + 65_536] = rng.integers(0, CLUSTERS, len(rows))
+        inner = middles[clusters[start : start + 65_536]]
+        inner = inner + spread * rng.standard_normal(inner.shape, dtype=np.float32)
         rows[:] = inner @ axes + cone + NOISE * rng.standard_normal(rows.shape, dtype=np.float32)
-    return out
+    return out, clusters
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -1,0 +1,72 @@
+"""A study of drawn vectors of any size, without images: manifest and embeddings as their stages leave them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from cbmir.encoders.table import resolve
+from cbmir.schemas import MANIFEST, embeddings, image_key
+from cbmir.store import Study, run_record
+from tests.bench.vectors import CLUSTERS, drawn_with_clusters
+
+LABELS, ROWS_PER_FILE = 161, 16_384
+ENCODER = "drawn"
+
+
+def make(study: Study, *, gallery: int, queries: int, dim: int, spread: float, dtype: str = "float32") -> None:
+    """`gallery` images of split train and `queries` of test; a cluster's label is its number modulo LABELS."""
+    n = gallery + queries
+    ids = [f"drawn/{i}" for i in range(n)]
+    keys = np.fromiter(map(image_key, ids), np.int64, n)
+    clusters = np.empty(n, np.int64)
+    contract = embeddings(dim, dtype=dtype)
+    directory = f"encoder={ENCODER}"
+    for start, stop, part in _pieces(gallery, queries):
+        for at in range(start, stop, ROWS_PER_FILE):
+            rows = slice(at, min(stop, at + ROWS_PER_FILE))
+            vectors, clusters[rows] = drawn_with_clusters(rows.stop - at, dim, seed=[part, at], spread=spread)
+            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)
+            table = pa.table([pa.array(keys[rows]), column.cast(contract.field(1).type)], schema=contract)
+            study.write_table(table, "embeddings", directory, f"{part}-{at:08d}.parquet")
+    _manifest(study, ids, keys, clusters % LABELS, gallery)
+    run = run_record(
+        "embed",
+        parameters={"encoder": ENCODER, "dtype": dtype},
+        inputs={"manifest": study.require("manifest")["fingerprint"]},
+        rows=n,
+        failed=0,
+        dim=dim,
+        dtype=dtype,
+        precision="float32",
+        random_weights=None,
+        weights_sha256="none",
+        spec=resolve("pixels32").as_dict(),
+    )
+    study.write_json(run, "embeddings", directory, "run.json")
+
+
+def _pieces(gallery: int, queries: int) -> list[tuple[int, int, int]]:
+    return [(0, gallery, 0), (gallery, gallery + queries, 1)]
+
+
+def _manifest(study: Study, ids: list[str], keys: np.ndarray, labels: np.ndarray, gallery: int) -> None:
+    n = len(ids)
+    names = np.array([f"XR/chest/{label:03d}" for label in range(LABELS)], object)
+    columns = {
+        "image_id": ids,
+        "image_key": keys,
+        "uri": [f"{i}.png" for i in ids],
+        "dataset": ["drawn"] * n,
+        "split": ["train"] * gallery + ["test"] * (n - gallery),
+        "modality": ["XR"] * n,
+        "region": ["chest"] * n,
+        "labels": [[name] for name in names[labels]],
+        "unknown_labels": [[]] * n,
+        "patient_id": [f"p{i // 3}" for i in range(n)],
+    }
+    table = pa.table({f.name: pa.array(columns.get(f.name, [None] * n), f.type) for f in MANIFEST}, schema=MANIFEST)
+    run = run_record("manifest", parameters={"source": "drawn", "notes": []}, inputs={"clusters": CLUSTERS}, rows=n)
+    with study.publishing("manifest") as out:
+        out.write_table(table, "manifest.parquet", "manifest")
+        out.run = run
