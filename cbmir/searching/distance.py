@@ -6,7 +6,7 @@ computes in its place for all pairs at once: product(query row, tile row) - weig
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CACHED = 512  # rows on which several steps are done while they are in a processor's cache
+CACHED = 1_024  # rows on which several steps are done while they are in a processor's cache
+_ON_GPU = 65_536  # rows at once on a device where memory alone is the limit
 _ONE_ROUNDING = 2.0**-22  # more than what rounding a distance to float32 once takes away, as a share of it
 
 
@@ -170,13 +171,20 @@ class Euclidean:
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (Cosine(), InnerProduct(), Euclidean())}
 
 
+def chunks(rows: Tensor) -> Iterator[slice]:
+    """Slices of (n, ...) that several steps are done on one after the other."""
+    size = CACHED if rows.device.type == "cpu" else _ON_GPU
+    return (slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size))
+
+
 def _pairwise(left: Block, right: Block, rows: np.ndarray, columns: np.ndarray, each: Callable) -> Tensor:
     """(pairs,) float64: sums of what `each` makes of a pair's numbers, pair by pair, so that equal pairs have equal sums wherever they stand."""
     out = torch.empty(len(rows), dtype=torch.float64)
-    lefts, rights = torch.from_numpy(left.vectors), torch.from_numpy(right.vectors)
-    for start in range(0, len(rows), CACHED):
-        here = slice(start, start + CACHED)
-        pair = (vectors[torch.from_numpy(some[here])].double() for vectors, some in ((lefts, rows), (rights, columns)))
+    sides = [
+        (torch.from_numpy(side.vectors), torch.from_numpy(wanted)) for side, wanted in ((left, rows), (right, columns))
+    ]
+    for here in chunks(out):
+        pair = (vectors.index_select(0, wanted[here]).double() for vectors, wanted in sides)
         torch.sum(each(*pair), dim=1, out=out[here])
     return out
 

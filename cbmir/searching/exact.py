@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cbmir.searching.distance import CACHED, METRICS, Block, Scaled
+from cbmir.searching.distance import METRICS, Block, Scaled, chunks
 from cbmir.searching.rounding import U
-from cbmir.searching.scoring import Exclude, FirstPass, never
+from cbmir.searching.scoring import Exclude, FirstPass, kinds, never
 
 NO_KEY = np.iinfo(np.int64).max  # key of an empty place: sorts last
 
@@ -24,9 +24,18 @@ class RunningTopK:
     """The k nearest so far of a block of queries; `add` takes gallery tiles in any order."""
 
     def __init__(
-        self, queries: Block, *, k: int, metric: str = "cos", device: str = "cpu", half: bool | None = None
+        self,
+        queries: Block,
+        *,
+        k: int,
+        metric: str = "cos",
+        device: str = "cpu",
+        half: bool | None = None,
+        coarse: bool | None = None,
     ) -> None:
-        """metric: 'cos', 'ip' or 'l2' (distance.py). half: whether the first pass is in bfloat16; None: where that is fast. The result is the same."""
+        """metric: 'cos', 'ip' or 'l2' (distance.py). half, coarse: whether the first pass is in bfloat16, and whether it begins with bytes; None:
+        where that is fast. The result is the same.
+        """
         self.queries = queries
         self.k = k
         self.metric = METRICS[metric]
@@ -36,7 +45,8 @@ class RunningTopK:
             self._weight = self._weight.to(self.device)
         self._lengths_differ = metric != "cos"  # of a tile's rows: else they are 1, or 0
         rounding = partial(self.metric.rounding, queries)
-        self._first = FirstPass(queries.unit(self.device), k=k, half=half, rounding=rounding, weight=self._weight)
+        copies = kinds(self.device, half, coarse)
+        self._first = FirstPass(queries.unit(self.device), k=k, kinds=copies, rounding=rounding, weight=self._weight)
         n = len(queries.keys)
         self.distances = np.full((n, k), np.inf, np.float32)
         self.keys = np.full((n, k), NO_KEY, np.int64)
@@ -65,13 +75,12 @@ class RunningTopK:
         dim = tile.rows.shape[1]
         score = torch.empty(len(rows), dtype=torch.float64, device=self.device)
         off = torch.full_like(score, (3 * dim + 32) * roundoff)
-        for start in range(0, len(rows), CACHED):
-            here = slice(start, start + CACHED)
-            r, pairs = rows[here], tile.rows[columns[here]]
+        for here in chunks(rows):
+            r, pairs = rows[here], tile.rows.index_select(0, columns[here])
             if self._lengths_differ:
                 squares = (pairs * pairs).sum(dim=1).double()
                 off[here] *= squares.sqrt()
-            score[here] = pairs.mul_(self._first.unit[r]).sum(dim=1)
+            score[here] = pairs.mul_(self._first.unit.index_select(0, r)).sum(dim=1)
             if self._weight is not None:
                 score[here] -= self._weight[r] * squares
                 off[here] += (dim + 16) * roundoff * self._weight[r] * squares

@@ -18,14 +18,13 @@ appended to the vectors as further numbers, rounded up. A product of bytes is th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from cbmir.searching.distance import CACHED, Scaled
+from cbmir.searching.distance import CACHED, Scaled, chunks
 
 U = 2.0**-24  # half a unit in the last place of float32
 _MARGIN = 1.01
@@ -68,7 +67,7 @@ class Floats:
     def __init__(self, unit: Tensor, kind: torch.dtype) -> None:
         self.result = kind
         self._queries = unit.to(kind)
-        lost = [torch.linalg.vector_norm(self._queries[s].float() - unit[s], dim=1) for s in _chunks(unit)]
+        lost = [torch.linalg.vector_norm(self._queries[s].float() - unit[s], dim=1) for s in chunks(unit)]
         self._off = float(torch.cat(lost).max()) if len(unit) else 0.0
         self._copy = torch.empty(0, dtype=kind, device=unit.device)
 
@@ -76,7 +75,7 @@ class Floats:
         m, dim = gallery.rows.shape
         self._copy, copy = _room(self._copy, m, dim)
         lengths, lost = (torch.zeros(m, device=centre.device) for _ in range(2))
-        for here in _chunks(gallery.rows):
+        for here in chunks(gallery.rows):
             some = torch.addcmul(-centre, gallery.rows[here], gallery.scale()[here, None])
             copy[here] = some
             lengths[here] = torch.linalg.vector_norm(some, dim=1)
@@ -97,17 +96,18 @@ class Bytes:
 
     def __init__(self, unit: Tensor) -> None:
         n, self._dim = unit.shape
-        self._times = -(-self._dim // 128)  # each appended number stands so often: a byte alone would be too small
+        self._times = -(-self._dim // 64)  # each appended number stands so often: a byte alone would be too small
         self._queries = torch.zeros((n, self._dim + 2 * self._times), dtype=torch.int8, device=unit.device)
         peaks = unit.abs().amax(dim=1).double() if n else torch.zeros(0, dtype=torch.float64)
         self._steps = torch.where(peaks > 0, peaks / _MOST, 1.0)
         self._off = torch.zeros_like(peaks)
-        for here in _chunks(unit):
+        for here in chunks(unit):
             exact = unit[here].double() / self._steps[here, None]
             whole = exact.round()
             self._queries[here, : self._dim] = whole
             self._off[here] = _MARGIN * (whole - exact).norm(dim=1) * self._steps[here]
         self._copy = torch.empty(0, dtype=torch.int8, device=unit.device)
+        self._work = torch.empty((2, CACHED, self._dim), device=unit.device)
 
     def tile(self, gallery: Scaled, centre: Tensor) -> Rounded | None:
         m, dim = gallery.rows.shape
@@ -115,10 +115,9 @@ class Bytes:
         step = _step(gallery, centre)
         scale, shift = gallery.scale() / step, -centre / step
         lengths = torch.empty((2, m), device=centre.device)  # |c| + |c~ - c|, |c~ - c|, in steps
-        some, whole = torch.empty((2, CACHED, dim), device=centre.device)
-        for here in _chunks(gallery.rows, CACHED):
+        for here in chunks(gallery.rows):
             rows = gallery.rows[here]
-            some, whole = some[: len(rows)], whole[: len(rows)]
+            some, whole = self._work[:, : len(rows)]
             torch.addcmul(shift, rows, scale[here, None], out=some)
             torch.linalg.vector_norm(some, dim=1, out=lengths[0, here])
             copy[here, :dim] = torch.round(some, out=whole).clamp_(-_MOST, _MOST)
@@ -156,9 +155,3 @@ def _room(held: Tensor, m: int, width: int) -> tuple[Tensor, Tensor]:
     if held.numel() < m * width:
         held = held.new_empty(m * width)
     return held, held[: m * width].view(m, width)
-
-
-def _chunks(vectors: Tensor, rows: int | None = None) -> Iterator[slice]:
-    """Of rows on which several steps are done while they are in a processor's cache; all rows on other devices."""
-    rows = rows or (CACHED if vectors.device.type == "cpu" else max(1, len(vectors)))
-    return (slice(start, start + rows) for start in range(0, len(vectors), rows))

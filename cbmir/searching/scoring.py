@@ -33,6 +33,7 @@ Rounding = Callable[[float], Tensor]  # largest norm in a tile -> (n,): how far 
 Exclude = Callable[
     [slice, slice, Tensor], None
 ]  # (queries, columns, their scores): writes `never` where a pair must not be
+Kind = Callable[[Tensor], Copies]  # of queries (n, dim) float32
 
 
 def _none(longest: float) -> Tensor:
@@ -44,17 +45,14 @@ def never(kind: torch.dtype) -> float | int:
     return -torch.inf if kind.is_floating_point else torch.iinfo(kind).min
 
 
-def copies(device: torch.device, half: bool | None) -> list[Callable[[Tensor], Copies]]:
-    """Kinds of copies from coarse to fine: those that are several times faster there than float32, or, if `half` is said, all or none but that."""
+def kinds(device: torch.device, half: bool | None = None, coarse: bool | None = None) -> list[Kind]:
+    """Of copies, from coarse to fine: bytes and bfloat16 where they are asked for, or, if nothing is asked, where they are several times faster."""
     able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    fast_bytes = able.get("avx512_vnni") or able.get("amx_int8")
-    fast_half = device.type == "cuda" or able.get("avx512_bf16") or able.get("amx_bf16")
-    kinds: list[Callable[[Tensor], Copies]] = []
-    if half if half is not None else fast_bytes:
-        kinds += [Bytes] if device.type == "cpu" else []
-    if half if half is not None else fast_half:
-        return [*kinds, partial(Floats, kind=torch.bfloat16)]
-    return [*kinds, partial(Floats, kind=torch.float32)]
+    if coarse is None:
+        coarse = half is None and bool(able.get("avx512_vnni") or able.get("amx_int8"))
+    if half is None:
+        half = bool(device.type == "cuda" or able.get("avx512_bf16") or able.get("amx_bf16"))
+    return [Bytes] * coarse + [partial(Floats, kind=torch.bfloat16 if half else torch.float32)]
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,13 @@ class FirstPass:
     """Candidates of queries `unit` (n, dim) float32, of norm 1 or 0, tile by tile of a gallery; `weight` (n,) float64 or None."""
 
     def __init__(
-        self, unit: Tensor, *, k: int, half: bool | None, rounding: Rounding = _none, weight: Tensor | None = None
+        self, unit: Tensor, *, k: int, kinds: list[Kind], rounding: Rounding = _none, weight: Tensor | None = None
     ) -> None:
         self.k = k
         self.unit = unit
         self.weight = weight
         self.rounding = rounding
-        self._finer = copies(unit.device, half)
+        self._finer = list(kinds)
         self._change()
         self._found = self._multiplied = 0
         self.centre: Tensor | None = None  # (dim,), of the first tile
@@ -170,7 +168,7 @@ class FirstPass:
         row, group = hits.nonzero(as_tuple=True)
         column = group[:, None] + torch.arange(0, scores.shape[1], best.shape[1], device=scores.device)[None, :]
         place = row[:, None] * scores.shape[1] + column.clamp(max=scores.shape[1] - 1)
-        keep = (column < scores.shape[1]) & (scores.view(-1)[place] >= lowest[row, None])
+        keep = (column < scores.shape[1]) & (scores.view(-1).take(place) >= lowest[row, None])
         row, column = row[:, None].expand_as(keep)[keep], column[keep]
         self._multiplied += scores.numel()
         self._found += len(row)
