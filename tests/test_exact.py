@@ -1,6 +1,7 @@
 """Exact search against independent implementations, and against every way to cut a gallery."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from cbmir.searching.distance import METRICS, Block
+from cbmir.searching.distance import METRICS, Block, Scaled
 from cbmir.searching.exact import NO_KEY, RunningTopK
+from cbmir.searching.rounding import Bytes, Floats
 from cbmir.searching.scoring import FirstPass
 
 
@@ -21,9 +23,10 @@ def search(
     k: int,
     cuts: list[int] | None = None,
     half: bool = True,
+    coarse: bool = True,
     metric: str = "cos",
 ):
-    running = RunningTopK(queries, k=k, half=half, metric=metric)
+    running = RunningTopK(queries, k=k, half=half, coarse=coarse, metric=metric)
     edges = [0, *sorted(cuts or []), len(gallery.keys)]
     for start, stop in itertools.pairwise(edges):
         running.add(Block(gallery.keys[start:stop], gallery.vectors[start:stop], gallery.codes[start:stop]))
@@ -59,7 +62,7 @@ def test_result_does_not_depend_on_how_the_gallery_is_cut_or_ordered(data):
     )
     gallery = Block(np.arange(1, n + 1), vectors)
     k = data.draw(st.integers(1, 12))
-    whole = search(queries, gallery, k=k, half=False)
+    whole = search(queries, gallery, k=k, half=False, coarse=False)
     cuts = data.draw(st.lists(st.integers(0, n), max_size=4))
     order = np.array(data.draw(st.permutations(range(n))))
     cut = search(queries, Block(gallery.keys[order], vectors[order]), k=k, cuts=cuts)
@@ -130,7 +133,13 @@ def test_a_zero_vector_is_at_distance_one_from_everything():
     assert keys[0].tolist() == [1, 2]
 
 
-# --- half precision ----------------------------------------------------------------------------------------------------
+# --- rounded copies ----------------------------------------------------------------------------------------------------
+
+COPIES = {
+    "bytes": Bytes,
+    "bfloat16": partial(Floats, kind=torch.bfloat16),
+    "float32": partial(Floats, kind=torch.float32),
+}
 
 
 def brute(queries: Block, gallery: Block, *, k: int, metric: str) -> np.ndarray:
@@ -167,51 +176,118 @@ def hard(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
     dim=st.sampled_from([1, 2, 7, 32, 200]),
     k=st.sampled_from([1, 3, 10, 70]),
     metric=st.sampled_from(list(METRICS)),
+    coarse=st.booleans(),
 )
-@example(seed=273, dim=2, k=1, metric="ip")  # distances so large that unequal products are one float32
-def test_half_precision_finds_the_same_neighbors(seed, dim, k, metric):
+@example(seed=273, dim=2, k=1, metric="ip", coarse=False)  # distances so large that unequal products are one float32
+def test_rounded_copies_find_the_same_neighbors(seed, dim, k, metric, coarse):
     rng = np.random.default_rng(seed)
     gallery = Block(rng.permutation(np.arange(1, 801)), hard(rng, 800, dim))
     queries = Block(np.arange(10_000, 10_012), hard(rng, 12, dim))
     queries.vectors[:4] = gallery.vectors[:4]
     queries = Block(queries.keys, queries.vectors)
     cuts = rng.integers(0, 800, rng.integers(0, 4)).tolist()
-    keys, distances, counts = search(queries, gallery, k=k, cuts=cuts, metric=metric)
-    others = search(queries, gallery, k=k, half=False, metric=metric)
+    keys, distances, counts = search(queries, gallery, k=k, cuts=cuts, metric=metric, coarse=coarse)
+    others = search(queries, gallery, k=k, half=False, coarse=False, metric=metric)
     for mine, other in zip((keys, distances, counts), others, strict=True):
         np.testing.assert_array_equal(mine, other)
     np.testing.assert_array_equal(keys, brute(queries, gallery, k=k, metric=metric))
 
 
-@settings(max_examples=100, deadline=None)
-@given(seed=st.integers(0, 2**32), dim=st.sampled_from([1, 8, 64, 512]), aligned=st.booleans(), weighted=st.booleans())
-def test_no_score_is_farther_off_than_the_bound(seed, dim, aligned, weighted):
-    """Numbers just beside the middle between two of bfloat16, whose roundings all pull a score the same way."""
+def everything(n: int) -> torch.Tensor:
+    """A threshold that nothing is below."""
+    return torch.full((n,), -torch.inf, dtype=torch.float64)
+
+
+def allow(rows: slice, columns: slice, scores: torch.Tensor) -> None:
+    """Excludes no pair."""
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    dim=st.sampled_from([1, 8, 64, 130, 512]),
+    copies=st.sampled_from(list(COPIES)),
+    shape=st.sampled_from(["aligned", "hard", "outlier"]),
+    weighted=st.booleans(),
+)
+def test_no_score_is_farther_off_than_the_bound(seed, dim, copies, shape, weighted):
+    """Aligned: numbers just beside the middle between two of bfloat16, whose roundings all pull a score the same way."""
     rng = np.random.default_rng(seed)
-    size = 2.0 ** rng.integers(-3, 1, (40, dim)) * (1 + 2.0**-8 * (1 - 2.0**-10) * rng.choice([-1, 1], (40, 1)))
-    vectors = size if aligned else hard(rng, 40, dim)
+    vectors = hard(rng, 40, dim)
+    if shape == "aligned":
+        vectors = 2.0 ** rng.integers(-3, 1, (40, dim)) * (1 + 2.0**-8 * (1 - 2.0**-10) * rng.choice([-1, 1], (40, 1)))
+    if shape == "outlier":
+        vectors[rng.random(vectors.shape) < 0.01] *= 1e3
     unit = Block(np.arange(40), vectors.astype(np.float32)).unit(torch.device("cpu"))
     weight = torch.full((8,), 0.5, dtype=torch.float64) if weighted else None
-    first = FirstPass(unit[:8], k=3, half=True, weight=weight)
-    first.candidates(unit[8:], torch.full((8,), -torch.inf, dtype=torch.float64), lambda rows, scores: None)
-    tile = first.tile(unit[8:])
-    computed = first.scores(slice(0, 8), tile).double()
+    kinds = [COPIES[copies], COPIES["float32"]] if copies == "bytes" else [COPIES[copies]]
+    first = FirstPass(unit[:8], k=3, kinds=kinds, weight=weight)
+    gallery = Scaled(unit[8:] * 4, torch.full((32,), 0.25)) if not weighted else Scaled(unit[8:])
+    list(first.candidates(gallery, everything(8), allow))
+    tile = first.tile(gallery)
+    computed = first.scores(slice(0, 8), slice(0, 32), tile).double() * tile.unit[:, None]
     true = unit[:8].double() @ (unit[8:].double() - first.centre.double()).T
-    rounding = 0.0 if weighted else 2.0**-8 * true.abs()  # that of the product itself, which the threshold shares
+    rounding = tile.rounded.last * true.abs() * (not weighted)  # that of the product itself, which the threshold shares
     if weighted:
         true -= 0.5 * (unit[8:].double() ** 2).sum(dim=1)
-    assert ((computed - true).abs() <= 1.01 * rounding + (1 + 2.0**-8) * tile.bound[:, None]).all()
+    for off, bound in ((true - computed, tile.above), (computed - true, tile.below)):
+        assert (off <= 1.01 * rounding + (1 + tile.rounded.last) * bound[:, None]).all()
 
 
-@pytest.mark.parametrize("half", [True, False])
-def test_few_pairs_are_scored_twice(half):
+def test_bytes_multiply_without_error():
+    """The bound of bytes takes for granted that products of the largest of them are whole numbers, of as many as there may be."""
+    most = torch.full((40, 4_096), 127, dtype=torch.int8)
+    assert (torch._int_mm(most, -most[:30].T) == -127 * 127 * 4_096).all()
+    assert (torch._int_mm(most[:1, :3], most[:1, :3].T) == 127 * 127 * 3).all()
+
+
+@pytest.mark.parametrize("copies, most", [("bytes", 150), ("bfloat16", 40), ("float32", 40)])
+def test_few_pairs_are_scored_twice(copies, most):
     """What the first pass lets through is a small multiple of k; the bound would otherwise be safe and useless."""
     rng = np.random.default_rng(5)
     base, cone = rng.standard_normal((32, 256)), 2 * rng.standard_normal(256)
     vectors = (rng.standard_normal((20_000, 32)) @ base + cone).astype(np.float32)
     unit = Block(np.arange(20_000), vectors).unit(torch.device("cpu"))
-    first = FirstPass(unit[:200], k=10, half=half)
-    rows, _, _ = first.candidates(
-        unit[200:], torch.full((200,), -torch.inf, dtype=torch.float64), lambda rows, scores: None
-    )
-    assert 10 <= len(rows) / 200 < 40
+    first = FirstPass(unit[:200], k=10, kinds=[COPIES[copies]])
+    found = sum(len(rows) for rows, _, _ in first.candidates(Scaled(unit[200:]), everything(200), allow))
+    assert 10 <= found / 200 < most
+
+
+@pytest.mark.parametrize("metric", list(METRICS))
+def test_vectors_that_bytes_cannot_hold_are_searched_in_finer_copies(metric):
+    """A few numbers a thousand times larger than the others: in bytes, all others are zero."""
+    rng = np.random.default_rng(6)
+    vectors = rng.standard_normal((9_000, 48)).astype(np.float32)
+    vectors[:, :2] = rng.choice([-1_000, 1_000], (9_000, 2))
+    gallery, queries = Block(np.arange(8_000), vectors[:8_000]), Block(np.arange(8_000, 9_000), vectors[8_000:])
+    running = RunningTopK(queries, k=3, half=True, coarse=True, metric=metric)
+    running.add(gallery)
+    assert isinstance(running._first._copies, Floats)
+    np.testing.assert_array_equal(running.result()[0][:20], brute(of(queries, 20), gallery, k=3, metric=metric))
+
+
+def of(block: Block, n: int) -> Block:
+    """The first n rows."""
+    return Block(block.keys[:n], block.vectors[:n])
+
+
+@pytest.mark.parametrize("metric", list(METRICS))
+@pytest.mark.parametrize("k", [10, 100])
+def test_later_tiles_are_looked_at_in_parts(metric, k):
+    """More queries and columns than a part holds, nearer vectors last, queries among them, exclusion by code."""
+    rng = np.random.default_rng(7)
+    vectors = drawn(rng, 6_000, 24).vectors * np.linspace(2, 1, 6_000, dtype=np.float32)[:, None] + np.float32(1)
+    vectors[-50:] = vectors[0]
+    codes = rng.integers(-1, 5, (6_000, 1))
+    gallery, queries = Block(np.arange(6_000), vectors, codes), Block(np.arange(1_300), vectors[:1_300], codes[:1_300])
+    found = search(queries, gallery, k=k, cuts=[500], metric=metric)
+    others = search(queries, gallery, k=k, cuts=[2_000, 3_000], half=False, coarse=False, metric=metric)
+    for mine, other in zip(found, others, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    assert not (found[0] == queries.keys[:, None]).any()
+    ours = codes[:1_300]
+    assert not ((codes[found[0], 0] == ours) & (ours >= 0)).any()
+    free = np.flatnonzero(ours[:, 0] < 0)[:10]
+    expected = brute(Block(queries.keys[free], queries.vectors[free]), gallery, k=k + 1, metric=metric)
+    for row, key, near in zip(free, queries.keys[free], expected, strict=True):
+        np.testing.assert_array_equal(found[0][row], near[near != key][:k])

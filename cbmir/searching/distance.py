@@ -6,6 +6,7 @@ computes in its place for all pairs at once: product(query row, tile row) - weig
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -14,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_PAIRS = 8_192  # pairs at once
-CACHED = 512  # rows on which several steps are done while they are in a processor's cache
+CACHED = 1_024  # rows on which several steps are done while they are in a processor's cache
+_ON_GPU = 65_536  # rows at once on a device where memory alone is the limit
 _ONE_ROUNDING = 2.0**-22  # more than what rounding a distance to float32 once takes away, as a share of it
 
 
@@ -55,6 +56,26 @@ class Block:
                 torch.mul(some, squares.rsqrt()[:, None], out=out[start : start + CACHED])
         return out.to(device)
 
+    def directions(self, device: torch.device) -> Scaled:
+        """The vectors, each of norm 1, give or take dim roundings; a zero vector stays zero."""
+        raw = self.raw(device)
+        norms = torch.linalg.vector_norm(raw, dim=1)
+        if not bool(((norms > 1e-15) & (norms < 1e15)).all()):  # zeros, and squares that are no float32
+            return Scaled(self.unit(device))
+        return Scaled(raw, norms.reciprocal_())
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Vectors rows[j] * factors[j], without memory for the products."""
+
+    rows: Tensor  # (m, dim) float32
+    factors: Tensor | None = None  # (m,) float32; None: all 1
+
+    def scale(self) -> Tensor:
+        """(m,) float32."""
+        return torch.ones(len(self.rows), device=self.rows.device) if self.factors is None else self.factors
+
 
 class Metric(Protocol):
     """One notion of near."""
@@ -64,8 +85,8 @@ class Metric(Protocol):
     def distances(self, left: Block, right: Block, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Of pairs (left[rows], right[columns]) -> (pairs,) float32."""
 
-    def tile(self, gallery: Block, device: torch.device) -> Tensor:
-        """(m, dim) float32: what the queries of norm 1 are multiplied with."""
+    def tile(self, gallery: Block, device: torch.device) -> Scaled:
+        """What the queries of norm 1 are multiplied with."""
 
     def weight(self, queries: Block) -> Tensor | None:
         """(n,) float64, None where a score is a product alone."""
@@ -83,16 +104,12 @@ class Cosine:
     name = "cos"
 
     def distances(self, left: Block, right: Block, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        lengths = [_lengths(left.vectors, rows), _lengths(right.vectors, columns)]
+        dots = _pairwise(left, right, rows, columns, Tensor.mul_)
+        scale = left.norms[rows] * _lengths(right, columns)
+        return torch.where(scale > 0, 1.0 - dots / scale, 1.0).clamp_(0.0, 2.0).float().numpy()
 
-        def cosine(here: slice, dots: np.ndarray) -> np.ndarray:
-            scale = lengths[0][here] * lengths[1][here]
-            return np.clip(1.0 - np.divide(dots, scale, out=np.zeros_like(dots), where=scale > 0), 0.0, 2.0)
-
-        return _by_products(left, right, rows, columns, cosine)
-
-    def tile(self, gallery: Block, device: torch.device) -> Tensor:
-        return gallery.unit(device)
+    def tile(self, gallery: Block, device: torch.device) -> Scaled:
+        return gallery.directions(device)
 
     def weight(self, queries: Block) -> None:
         return None
@@ -111,10 +128,10 @@ class InnerProduct:
     name = "ip"
 
     def distances(self, left: Block, right: Block, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        return _by_products(left, right, rows, columns, lambda here, dots: 1.0 - dots)
+        return (1.0 - _pairwise(left, right, rows, columns, Tensor.mul_)).float().numpy()
 
-    def tile(self, gallery: Block, device: torch.device) -> Tensor:
-        return gallery.raw(device)
+    def tile(self, gallery: Block, device: torch.device) -> Scaled:
+        return Scaled(gallery.raw(device))
 
     def weight(self, queries: Block) -> None:
         return None
@@ -134,15 +151,10 @@ class Euclidean:
     name = "l2"
 
     def distances(self, left: Block, right: Block, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        out = np.empty(len(rows), np.float32)
-        for start in range(0, len(rows), _PAIRS):
-            here = slice(start, start + _PAIRS)
-            apart = left.vectors[rows[here]].astype(np.float64) - right.vectors[columns[here]]
-            out[here] = np.sqrt(np.einsum("ij,ij->i", apart, apart))
-        return out
+        return _pairwise(left, right, rows, columns, lambda q, g: q.sub_(g).square_()).sqrt_().float().numpy()
 
-    def tile(self, gallery: Block, device: torch.device) -> Tensor:
-        return gallery.raw(device)
+    def tile(self, gallery: Block, device: torch.device) -> Scaled:
+        return Scaled(gallery.raw(device))
 
     def weight(self, queries: Block) -> Tensor:
         return torch.where(queries.norms > 0, 0.5 / queries.norms, 1.0)
@@ -159,20 +171,25 @@ class Euclidean:
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (Cosine(), InnerProduct(), Euclidean())}
 
 
-def _by_products(left: Block, right: Block, rows: np.ndarray, columns: np.ndarray, distance) -> np.ndarray:
-    out = np.empty(len(rows), np.float32)
-    for start in range(0, len(rows), _PAIRS):
-        here = slice(start, start + _PAIRS)
-        pairs = left.vectors[rows[here]], right.vectors[columns[here]]
-        out[here] = distance(here, np.einsum("ij,ij->i", *pairs, dtype=np.float64))
+def chunks(rows: Tensor) -> Iterator[slice]:
+    """Slices of (n, ...) that several steps are done on one after the other."""
+    size = CACHED if rows.device.type == "cpu" else _ON_GPU
+    return (slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size))
+
+
+def _pairwise(left: Block, right: Block, rows: np.ndarray, columns: np.ndarray, each: Callable) -> Tensor:
+    """(pairs,) float64: sums of what `each` makes of a pair's numbers, pair by pair, so that equal pairs have equal sums wherever they stand."""
+    out = torch.empty(len(rows), dtype=torch.float64)
+    sides = [
+        (torch.from_numpy(side.vectors), torch.from_numpy(wanted)) for side, wanted in ((left, rows), (right, columns))
+    ]
+    for here in chunks(out):
+        pair = (vectors.index_select(0, wanted[here]).double() for vectors, wanted in sides)
+        torch.sum(each(*pair), dim=1, out=out[here])
     return out
 
 
-def _lengths(vectors: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Norms (pairs,) float64 of the wanted rows, row by row, so that equal vectors have equal ones wherever they stand."""
+def _lengths(block: Block, wanted: np.ndarray) -> Tensor:
+    """Norms (pairs,) float64 of the wanted rows; only those are computed."""
     rows, back = np.unique(wanted, return_inverse=True)
-    norms = np.empty(len(rows))
-    for start in range(0, len(rows), _PAIRS):
-        some = vectors[rows[start : start + _PAIRS]]
-        norms[start : start + _PAIRS] = np.sqrt(np.einsum("ij,ij->i", some, some, dtype=np.float64))
-    return norms[back]
+    return Block(rows, block.vectors[rows]).norms[back]

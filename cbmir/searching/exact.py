@@ -11,9 +11,11 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from cbmir.searching.distance import CACHED, METRICS, Block
-from cbmir.searching.scoring import Exclude, FirstPass, half_is_fast
+from cbmir.searching.distance import METRICS, Block, Scaled, chunks
+from cbmir.searching.rounding import U
+from cbmir.searching.scoring import Exclude, FirstPass, kinds, never
 
 NO_KEY = np.iinfo(np.int64).max  # key of an empty place: sorts last
 
@@ -22,9 +24,18 @@ class RunningTopK:
     """The k nearest so far of a block of queries; `add` takes gallery tiles in any order."""
 
     def __init__(
-        self, queries: Block, *, k: int, metric: str = "cos", device: str = "cpu", half: bool | None = None
+        self,
+        queries: Block,
+        *,
+        k: int,
+        metric: str = "cos",
+        device: str = "cpu",
+        half: bool | None = None,
+        coarse: bool | None = None,
     ) -> None:
-        """metric: 'cos', 'ip' or 'l2' (distance.py). half: whether the first pass is in bfloat16; None: where that is fast. The result is the same."""
+        """metric: 'cos', 'ip' or 'l2' (distance.py). half, coarse: whether the first pass is in bfloat16, and whether it begins with bytes; None:
+        where that is fast. The result is the same.
+        """
         self.queries = queries
         self.k = k
         self.metric = METRICS[metric]
@@ -33,11 +44,13 @@ class RunningTopK:
         if self._weight is not None:
             self._weight = self._weight.to(self.device)
         self._lengths_differ = metric != "cos"  # of a tile's rows: else they are 1, or 0
-        half = half_is_fast(self.device) if half is None else half
         rounding = partial(self.metric.rounding, queries)
-        self._first = FirstPass(queries.unit(self.device), k=k, half=half, rounding=rounding, weight=self._weight)
-        self.distances = np.full((len(queries.keys), k), np.inf, np.float32)
-        self.keys = np.full((len(queries.keys), k), NO_KEY, np.int64)
+        copies = kinds(self.device, half, coarse)
+        self._first = FirstPass(queries.unit(self.device), k=k, kinds=copies, rounding=rounding, weight=self._weight)
+        n = len(queries.keys)
+        self.distances = np.full((n, k), np.inf, np.float32)
+        self.keys = np.full((n, k), NO_KEY, np.int64)
+        self._least = torch.full((n,), -torch.inf, dtype=torch.float64, device=self.device)  # score of the k-th
         self._new: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # rows, keys, distances not merged yet
         self._waiting = 0
 
@@ -46,41 +59,34 @@ class RunningTopK:
         if len(gallery.keys) == 0:
             return
         tile = self.metric.tile(gallery, self.device)
-        least = torch.full((len(self.queries.keys),), -torch.inf, dtype=torch.float64)  # while fewer than k are known
-        known = torch.from_numpy(np.isfinite(self.distances[:, -1]))
-        least[known] = self.metric.least(self.queries, self.distances[:, -1])[known]
-        least = least.to(self.device)
-        rows, columns, alike = self._first.candidates(tile, least, self._excluder(gallery))
-        rows, columns = self._close(tile, rows, columns, least, alike)
-        distances = self.metric.distances(self.queries, gallery, rows, columns)
-        self._new.append((rows, gallery.keys[columns], distances))
-        self._waiting += len(rows)
-        if (
-            self._waiting > self.distances.size // 4
-        ):  # to sort for each tile would cost more than what an older k-th lets through
-            self._merge()
+        for found, places, alike in self._first.candidates(tile, self._least, self._excluder(gallery)):
+            rows, columns = self._close(tile, found, places, alike)
+            distances = self.metric.distances(self.queries, gallery, rows, columns)
+            self._new.append((rows, gallery.keys[columns], distances))
+            self._waiting += len(rows)
+            if (
+                self._waiting > self.distances.size // 4
+            ):  # to sort each time would cost more than what an older k-th lets through
+                self._merge()
 
-    def _close(
-        self, tile: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, least: torch.Tensor, alike: torch.Tensor
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Those candidates that a product in float32 cannot exclude either; its bound is that of scoring.py without rounded copies."""
-        roundoff = 1.01 * 2.0**-24
+    def _close(self, tile: Scaled, rows: Tensor, columns: Tensor, alike: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Those candidates that a product in float32 cannot exclude either; its bound is that of rounding.py without rounded copies."""
+        roundoff = 1.01 * U
+        dim = tile.rows.shape[1]
         score = torch.empty(len(rows), dtype=torch.float64, device=self.device)
-        off = torch.empty_like(score)
-        for start in range(0, len(rows), CACHED):
-            here = slice(start, start + CACHED)
-            r, pairs = rows[here], tile[columns[here]]
-            squares = (
-                (pairs * pairs).sum(dim=1).double()
-                if self._lengths_differ
-                else torch.ones(len(r), dtype=torch.float64, device=self.device)
-            )
-            score[here] = (self._first.unit[r] * pairs).sum(dim=1).double()
-            off[here] = (3 * tile.shape[1] + 32) * roundoff * squares.sqrt()
+        off = torch.full_like(score, (3 * dim + 32) * roundoff)
+        for here in chunks(rows):
+            r, pairs = rows[here], tile.rows.index_select(0, columns[here])
+            if self._lengths_differ:
+                squares = (pairs * pairs).sum(dim=1).double()
+                off[here] *= squares.sqrt()
+            score[here] = pairs.mul_(self._first.unit.index_select(0, r)).sum(dim=1)
             if self._weight is not None:
                 score[here] -= self._weight[r] * squares
-                off[here] += (tile.shape[1] + 16) * roundoff * self._weight[r] * squares
-        least = torch.maximum(least, _kth(rows, score - off, self.k, len(least)) - alike)
+                off[here] += (dim + 16) * roundoff * self._weight[r] * squares
+        if tile.factors is not None:
+            score *= tile.factors[columns]
+        least = torch.maximum(self._least, _kth(rows, score - off, self.k, len(self._least)) - alike)
         keep = score + off >= least[rows]
         return rows[keep].cpu().numpy(), columns[keep].cpu().numpy()
 
@@ -103,15 +109,15 @@ class RunningTopK:
             for c in range(self.queries.codes.shape[1])
         ]
 
-        def exclude(rows: slice, scores: torch.Tensor) -> None:
+        def exclude(rows: slice, columns: slice, scores: Tensor) -> None:
             mine = found[np.searchsorted(found, rows.start) : np.searchsorted(found, rows.stop)]
+            mine = mine[(itself[mine] >= columns.start) & (itself[mine] < columns.stop)]
             if len(mine):
-                scores[
-                    torch.from_numpy(mine - rows.start).to(self.device), torch.from_numpy(itself[mine]).to(self.device)
-                ] = -torch.inf
+                places = torch.from_numpy(np.stack([mine - rows.start, itself[mine] - columns.start])).to(self.device)
+                scores[places[0], places[1]] = never(scores.dtype)
             for ours, theirs in codes:
                 own = ours[rows, None]
-                scores.masked_fill_((own == theirs[None, :]) & (own >= 0), -torch.inf)
+                scores.masked_fill_((own == theirs[None, columns]) & (own >= 0), never(scores.dtype))
 
         return exclude
 
@@ -125,18 +131,22 @@ class RunningTopK:
         starts = np.searchsorted(sorted_rows, np.arange(n))
         first = order[starts[:, None] + np.arange(self.k)[None, :]]  # each row holds at least k entries
         self.keys, self.distances = keys[first], distances[first]
+        known = torch.from_numpy(np.isfinite(self.distances[:, -1]))
+        least = torch.where(known, self.metric.least(self.queries, self.distances[:, -1]), -torch.inf)
+        self._least.copy_(least)
         self._new, self._waiting = [], 0
 
 
-def _kth(rows: torch.Tensor, scores: torch.Tensor, k: int, n: int) -> torch.Tensor:
+def _kth(rows: Tensor, scores: Tensor, k: int, n: int) -> Tensor:
     """The k-th largest score (n,) of each row; -inf where it has fewer."""
     out = torch.full((n,), -torch.inf, dtype=torch.float64, device=scores.device)
-    order = torch.argsort(scores, descending=True)
-    order = order[torch.argsort(rows[order], stable=True)]
     counts = torch.bincount(rows, minlength=n)
     enough = counts >= k
-    last = (counts.cumsum(0) - counts)[enough] + k - 1
-    out[enough] = scores[order[last]]
+    among = enough[rows]
+    rows, scores, counts = rows[among], scores[among], counts[enough]
+    order = torch.argsort(scores, descending=True)
+    order = order[torch.argsort(rows[order], stable=True)]
+    out[enough] = scores[order[counts.cumsum(0) - counts + k - 1]]
     return out
 
 
