@@ -98,16 +98,21 @@ class Together:
         self.shards = list(shards)
 
     def vectors(self, keys: np.ndarray) -> np.ndarray:
-        """keys (m,) int64, all of them here -> (m, dim) float32."""
+        """keys (m,) int64 -> (m, dim) float32; zeros for a key that is not here."""
+        if len(self.shards) == 1:
+            shard, places = self.shards[0], self.shards[0].places(keys)
+            found = shard.at(np.maximum(places, 0))
+            found[places < 0] = 0
+            return found
         out: np.ndarray | None = None
         for shard in self.shards:
             places = shard.places(keys)
             here = places >= 0
-            if here.any():
+            if here.any() or out is None:
                 found = shard.at(places[here])
-                out = np.empty((len(keys), found.shape[1]), np.float32) if out is None else out
+                out = np.zeros((len(keys), found.shape[1]), np.float32) if out is None else out
                 out[here] = found
-        return np.zeros((0, 0), np.float32) if out is None else out
+        return out
 
     def tiles(self, wanted: np.ndarray, *, rows: int = 16_384) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """As Vectors.tiles, of the ascending `wanted` keys that are here; what is not wanted is not read."""

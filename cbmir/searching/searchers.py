@@ -9,8 +9,9 @@ from typing import Protocol
 import numpy as np
 
 from cbmir.errors import UserError
-from cbmir.searching.distance import METRICS, Block
+from cbmir.searching.distance import Block
 from cbmir.searching.exact import NO_KEY, RunningTopK
+from cbmir.searching.rescoring import rescored
 from cbmir.vectors import Part
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # keys (n, k) int64, distances (n, k) float32, counts (n,)
@@ -25,7 +26,7 @@ class Source(Protocol):
 
 class Stored(Source, Protocol):
     def vectors(self, keys: np.ndarray) -> np.ndarray:
-        """keys (m,) -> (m, dim) float32."""
+        """keys (m,) int64, -1 for none -> (m, dim) float32, anything for none."""
 
 
 class Codec(Protocol):
@@ -149,11 +150,14 @@ class IndexSearch:
         full = allowed.sum(axis=1) >= self.k
         first = np.argsort(~allowed, axis=1, kind="stable")[:, : max(self.rerank, 1) * self.k]
         near, allowed = np.take_along_axis(near, first, 1), np.take_along_axis(allowed, first, 1)
-        distances = np.full(near.shape, np.inf, np.float32)
+        distances = np.empty(near.shape, np.float32)
         step = max(1, self.PAIRS // near.shape[1])
         for start in range(0, len(rows), step):
             here = slice(start, start + step)
-            distances[here][allowed[here]] = self._distances(asked, rows[here], near[here], allowed[here])
+            vectors = self.index.stored.vectors(near[here].ravel()).reshape(*near[here].shape, -1)
+            distances[here] = rescored(
+                self.index.metric, asked, rows[here], near[here], vectors, allowed[here], k=self.k
+            )
         near = np.where(allowed, near, NO_KEY)
         order = np.lexsort((near, distances))[:, : self.k]
         width = order.shape[1]
@@ -161,14 +165,6 @@ class IndexSearch:
         found[1][rows, :width] = np.take_along_axis(distances, order, 1)
         found[2][rows] = np.minimum(allowed.sum(axis=1), self.k)
         return full
-
-    def _distances(self, asked: Block, rows: np.ndarray, near: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-        """Of the allowed pairs, in their order, (pairs,) float32."""
-        keys, columns = np.unique(near[allowed], return_inverse=True)
-        if len(keys) == 0:
-            return np.zeros(0, np.float32)
-        candidates = Block(keys, self.index.stored.vectors(keys))
-        return METRICS[self.index.metric].distances(asked, candidates, rows[np.nonzero(allowed)[0]], columns)
 
     def _is_allowed(self, keys: np.ndarray, near: np.ndarray) -> np.ndarray:
         """(n, depth): neither the query itself, nor outside the gallery, nor excluded by a common value."""
