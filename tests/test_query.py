@@ -573,11 +573,11 @@ def test_arrays_and_images_of_pillow_are_those_of_their_files(root, tmp_path):
     turned = Image.fromarray(picture(3))
     exif = turned.getexif()
     exif[0x0112] = 6
-    turned.save(tmp_path / "t.tif", exif=exif)
+    turned.save(tmp_path / "t.jpg", exif=exif)
     deep = picture(4).astype(np.uint16) * 11 + 300
     Image.fromarray(deep).save(tmp_path / "d.png")
     Image.fromarray(picture(5).astype(np.float32) * 3 - 100).save(tmp_path / "f.tif")
-    files = [root / "images" / "13.png", *(tmp_path / name for name in ("c.png", "t.tif", "d.png", "f.tif"))]
+    files = [root / "images" / "13.png", *(tmp_path / name for name in ("c.png", "t.jpg", "d.png", "f.tif"))]
     by_file = study.query(files, encoder="pixels32", index="exact", k=3)
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(Image.open(file)) for file in files]

@@ -151,7 +151,6 @@ def _pixels(image: Any, name: str) -> np.ndarray:
 
 def _of_pillow(image: Image.Image) -> np.ndarray:
     """The same pixels as the image's file would give: upright, and of more than 8 bits by the rule for files."""
-    image.load()  # a TIFF is turned by Pillow as it is loaded, and then says that it needs no turn
     image = ImageOps.exif_transpose(image)
     if image.mode in ("L", "RGB"):
         return np.asarray(image)

@@ -9,7 +9,16 @@ import tempfile
 from pathlib import Path
 
 from cbmir.store import versions
-from tests.bench import check_memory, embed_scaling, embed_speed, encoder_speed, exact_speed, manifest_speed, pack_speed
+from tests.bench import (
+    check_memory,
+    embed_scaling,
+    embed_speed,
+    encoder_speed,
+    exact_speed,
+    manifest_speed,
+    pack_speed,
+    query_speed,
+)
 
 BENCHES = {
     "embed_speed": embed_speed.run,
@@ -19,6 +28,7 @@ BENCHES = {
     "encoder_speed": encoder_speed.run,
     "pack_speed": pack_speed.run,
     "exact_speed": exact_speed.run,
+    "query_speed": query_speed.run,
 }
 
 
