@@ -16,6 +16,7 @@ from cbmir.index import open_index
 from cbmir.patience import StorageError
 from cbmir.querying.answers import Answer
 from cbmir.querying.gallery import Gallery
+from cbmir.querying.held import MOST_HELD, Held, HeldSearch
 from cbmir.querying.inputs import Query
 from cbmir.querying.reading import Reader, reader, rebuild
 from cbmir.querying.volumes import unsliced
@@ -27,41 +28,20 @@ from cbmir.store import Study, path_name
 from cbmir.vectors import Vectors, find_encoder
 
 MOST_AT_ONCE = {"cpu": 4, "cuda": 64}  # images of a batch: a processor gains little from more, and answers would wait
-MOST_HELD = 1 << 30  # bytes of gallery vectors that exact search keeps from one batch to the next
 
 
-def build_searcher(vectors: Vectors, keys: np.ndarray, graph, built: dict[str, Any] | None, *, k: int, device: str):
+def build_searcher(
+    vectors: Vectors, keys: np.ndarray, held: Held | None, graph, built: dict[str, Any] | None, *, k: int, device: str
+):
     """What has block(keys, queries) -> neighbors: exact where `graph` is None, else through the index that `built` is the run.json of."""
-    kept = Kept(vectors, len(keys))
-    if graph is None:
-        return ExactSearch(kept, keys, no_codes(), k=k, device=device)
-    expansion = built["parameters"]["expansion_search"]
-    return IndexSearch(graph, kept, keys, no_codes(), k=k, expansion=expansion, device=device)
+    if graph is not None:
+        expansion = built["parameters"]["expansion_search"]
+        return IndexSearch(graph, vectors, keys, no_codes(), k=k, expansion=expansion, device=device)
 
+    def exact(source) -> ExactSearch:
+        return ExactSearch(source, keys, no_codes(), k=k, device=device)
 
-class Kept:
-    """Vectors whose tiles are read once and kept, where `rows` of them fit into MOST_HELD."""
-
-    def __init__(self, vectors: Vectors, rows: int) -> None:
-        self.vectors = vectors
-        self.dim = vectors.dim
-        self.fits = rows * vectors.dim * 4 <= MOST_HELD
-        self.held: list[tuple[np.ndarray, np.ndarray]] | None = None
-
-    def tiles(self, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """As `Vectors.tiles`; `wanted` is the same every time."""
-        if self.held is not None:
-            yield from self.held
-            return
-        held = []
-        for keys, vectors in self.vectors.tiles(wanted):
-            tile = (
-                keys,
-                vectors if vectors.flags.writeable else vectors.copy(),
-            )  # torch warns of memory that is a file's
-            held += [tile] if self.fits else []
-            yield tile
-        self.held = held if self.fits else None
+    return HeldSearch(held, exact, k=k) if held else exact(vectors)
 
 
 class Lookup:
@@ -95,18 +75,24 @@ class Lookup:
         self.device = torch_device(device)
         self.reader: Reader = reader(self.vectors.run)
         self.model: Encoder | None = None
+        fits = self.graph is None and len(self.keys) * self.vectors.dim * 4 <= MOST_HELD
+        self._held = Held(lambda: self.vectors.tiles(self.keys)) if fits else None
         self._searchers: dict[int, Any] = {}
+        self._is_usual = index is None
         self._made_of = self._inputs()
 
     def load(self) -> None:
-        """Build the encoder and read what is said of the gallery; nothing where that is done."""
+        """Build the encoder and read the gallery, what is said of it and, for exact search, its vectors; nothing where that is done."""
         if self.model is None:
             self.model = rebuild(self.encoder, self.vectors.run, self.device)
             self.gallery.load()
+            if self._held:
+                self._held.load()
 
     def is_current(self) -> bool:
         """Whether manifest, embeddings and index are still those that were loaded."""
-        return self._made_of == self._inputs()
+        other = self._is_usual and usual_index(self.study, self.encoder) != self.index
+        return not other and self._made_of == self._inputs()
 
     def answers(self, queries: Iterable[Query], *, k: int = 10) -> Iterator[Answer]:
         """One Answer an image, in order, as soon as it is there; one that cannot be read has an error and no neighbors.
@@ -175,7 +161,7 @@ class Lookup:
             return []
         if k not in self._searchers:
             self._searchers[k] = build_searcher(
-                self.vectors, self.keys, self.graph, self.built, k=k, device=self.device
+                self.vectors, self.keys, self._held, self.graph, self.built, k=k, device=self.device
             )
         keys = -1 - np.arange(len(vectors))  # no image of the study has these
         near, distances, counts = self._searchers[k].block(keys, vectors)

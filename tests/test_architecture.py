@@ -90,7 +90,7 @@ MAY_IMPORT = {
 # an engine may be imported only there
 ENGINE_LIVES_IN = {
     "ray": ("cluster", "embedding"),
-    "torch": ("encoders", "searching", "embedding.actor", "embedding.devices", "doctor"),
+    "torch": ("encoders", "searching", "querying.held", "embedding.actor", "embedding.devices", "doctor"),
     "timm": ("encoders",),
     "open_clip": ("encoders",),
     "usearch": ("index",),

@@ -43,7 +43,9 @@ class Gallery:
         ascending = held["image_key"].to_numpy()
         place = np.minimum(np.searchsorted(ascending, keys), max(0, len(ascending) - 1))
         if len(ascending) == 0 or (ascending[place] != keys).any():
-            raise UserError("the index holds images that are not in the manifest; rebuild it with: cbmir index")
+            raise UserError(
+                f"the index holds images that are not in its gallery any more ({self.predicate}); rebuild it with: cbmir index"
+            )
         rows = held.take(pa.array(place)).drop_columns("image_key").to_pylist()
         return [row | {"labels": row["labels"] or []} for row in rows]
 
