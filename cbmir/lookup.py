@@ -121,23 +121,22 @@ class Lookup:
         """Each image with its pixels as the encoder takes them, or with why there are none."""
         files = read_ahead([query.uri for query in queries if query.uri])
         for query in queries:
-            data = next(files) if query.uri else None
-            try:
-                yield query, self._pixels(query, data)
-            except StorageError:  # the store's fault, not the image's
-                raise
-            except OF_ONE_IMAGE as error:
-                yield query, ": ".join(verdict(error))
+            yield query, self._pixels(query, next(files) if query.uri else None)
 
     def _pixels(self, query: Query, data: bytes | ImageError | None) -> np.ndarray | str:
         geometry = self.model.spec.geometry
-        if query.pixels is not None:
-            return apply(geometry, self.reader.take(query.pixels))
-        if query.error or query.uri is None:
-            return query.error or "no image"
-        if isinstance(data, ImageError):
-            raise data
-        return unsliced(query.uri, data) or apply(geometry, self.reader.read(query.uri, geometry, data))
+        try:
+            if query.pixels is not None:
+                return apply(geometry, self.reader.take(query.pixels))
+            if query.uri is None:
+                return query.error or "no image"
+            if isinstance(data, ImageError):
+                raise data
+            return unsliced(query.uri, data) or apply(geometry, self.reader.read(query.uri, geometry, data))
+        except StorageError:  # the store's fault, not the image's
+            raise
+        except OF_ONE_IMAGE as error:
+            return ": ".join(verdict(error))
 
     def _answered(self, batch: list[tuple[Query, np.ndarray | str]], k: int) -> Iterator[Answer]:
         readable = [row for row, (_, pixels) in enumerate(batch) if not isinstance(pixels, str)]

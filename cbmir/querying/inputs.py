@@ -30,7 +30,7 @@ _EXPECTED = "an image or a directory of images"
 
 @dataclass(frozen=True)
 class Query:
-    """One image: where it lies, or its pixels (H, W) or (H, W, 3) uint8; `error`: what is known to be wrong with it."""
+    """One image: where it lies, or its pixels (H, W) or (H, W, 3) uint8, or `error`: why it has neither."""
 
     name: str  # as it was given, or found
     uri: str | None = None
