@@ -18,7 +18,7 @@ from cbmir.querying.answers import Answer
 from cbmir.querying.gallery import Gallery
 from cbmir.querying.held import MOST_HELD, Held, HeldSearch
 from cbmir.querying.inputs import Query
-from cbmir.querying.reading import Reader, reader, rebuild
+from cbmir.querying.reading import Reader, reader, rebuild, refuse_imported
 from cbmir.querying.volumes import unsliced
 from cbmir.querying.votes import vote
 from cbmir.search import EXACT, TRAIN
@@ -63,6 +63,7 @@ class Lookup:
         self.encoder = find_encoder(study, encoder)
         self.index = index or usual_index(study, self.encoder)
         self.vectors = Vectors(study, self.encoder)
+        refuse_imported(self.encoder, self.vectors.run)
         self.graph, self.built = (None, None) if self.index == EXACT else open_index(study, self.encoder, self.index)
         if self.built and self.built["dim"] != self.vectors.dim:
             raise UserError(

@@ -24,6 +24,8 @@ import cbmir
 from cbmir.cli import main
 from cbmir.datasets import Options
 from cbmir.datasets.manifest import write_manifest
+from cbmir.encoders.build import build
+from cbmir.encoders.table import resolve
 from cbmir.errors import UserError
 from cbmir.images.geometry import Geometry, apply
 from cbmir.index import IndexOptions, build_index
@@ -31,6 +33,7 @@ from cbmir.lookup import Lookup, usual_index
 from cbmir.querying import gallery as gallery_module
 from cbmir.querying.held import Held, HeldSearch, Source
 from cbmir.querying.inputs import Query, from_arguments, from_python
+from cbmir.querying.reading import rebuild
 from cbmir.querying.votes import Vote, in_words, vote
 from cbmir.searching.searchers import ExactSearch, no_codes
 from cbmir.store import Study
@@ -536,6 +539,15 @@ def test_an_encoder_that_is_not_the_studys(root, copy, capsys, change, message):
     assert message in capsys.readouterr().err
 
 
+def test_vectors_of_a_gpu_in_float16_are_asked_in_float32_on_a_processor():
+    spec = resolve("timm:test_vit~random0")
+    plain = build(spec)
+    run = {"spec": spec.as_dict(), "precision": "float16", "weights_sha256": plain.weights_sha256, "dim": plain.dim}
+    model = rebuild(spec.name, json.loads(json.dumps(run)), "cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (1, *spec.geometry.shape), np.uint8)
+    np.testing.assert_array_equal(model.encode(pixels), plain.encode(pixels))
+
+
 def test_an_index_of_other_vectors_or_of_images_that_have_gone(root, copy, capsys):
     path = copy / "index" / "pixels32" / "hnsw" / "run.json"
     told = json.loads(path.read_text())
@@ -595,11 +607,7 @@ def test_a_frame_is_saved_with_its_vote(root, tmp_path):
 def test_the_second_call_loads_nothing(root, copy, monkeypatch):
     study = cbmir.Study(str(copy))
     built = []
-    from cbmir import lookup
-
-    monkeypatch.setattr(lookup, "rebuild", lambda *a: built.append(a) or rebuild(*a))
-    from cbmir.querying.reading import rebuild
-
+    monkeypatch.setattr("cbmir.lookup.rebuild", lambda *a: built.append(a) or rebuild(*a))
     image = root / "images" / "00.png"
     first = study.query(image, encoder="pixels32", k=2)
     assert study.query(image, encoder="pixels32", k=2).equals(first)

@@ -35,8 +35,17 @@ class Reader:
         return shrunk(in_grey(pixels), self.packed) if self.packed else in_grey(pixels)
 
 
+def refuse_imported(encoder: str, run: dict[str, Any]) -> None:
+    """UserError where nothing here made the vectors."""
+    if "imported" in run:
+        raise UserError(
+            f"the vectors of {encoder} were imported from {', '.join(run['imported'])}: what made them is not known here, so a new "
+            "image has no vector; embed the study with an encoder of cbmir encoders"
+        )
+
+
 def reader(run: dict[str, Any]) -> Reader:
-    """How the images of the study were read before `run` embedded them."""
+    """How the images of the study were read before `run` embedded them; UserError where that cannot be done any more."""
     how = Shrink(**run["packed"]) if run.get("packed") else None
     if how and how.version != VERSION:
         raise UserError(
@@ -48,11 +57,6 @@ def reader(run: dict[str, Any]) -> Reader:
 
 def rebuild(encoder: str, run: dict[str, Any], device: str) -> Encoder:
     """The encoder that made the study's vectors, on 'cpu' or 'cuda'; refuses weights that have changed since."""
-    if "imported" in run:
-        raise UserError(
-            f"the vectors of {encoder} were imported from {', '.join(run['imported'])}: what made them is not known here, so a new "
-            "image has no vector; embed the study with an encoder of cbmir encoders"
-        )
     spec = EncoderSpec.from_dict(run["spec"])
     device = device if spec.needs_weights else "cpu"
     precision = run["precision"]
