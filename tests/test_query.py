@@ -191,7 +191,7 @@ def test_a_directory_holds_images_of_any_kind_and_dicom_files_of_any_name(study,
     ]
     found = list(Lookup(study, "pixels32", "exact").answers(queries, k=1))
     assert [a.neighbors[0]["image_id"] for a in found] == ["hand/02"] * 4
-    assert said == [f"{top}: 1 files that are no images are passed over: .txt 1"]
+    assert said == [f"{top}: 1 of 5 files are no images and passed over: .txt 1"]
     assert [q.name for q in from_arguments([f"{top}/*.png"], say=said.append)] == [f"{top}/a.png"]
 
 

@@ -107,7 +107,9 @@ def _below(directory: str, say: Callable[[str], None]) -> list[Query]:
         expected = f"expected files such as {', '.join(IMAGE_SUFFIXES[:3])}, or DICOM files of any name"
         raise UserError(f"no image below {directory}; {expected}")
     if passed:
-        say(f"{directory}: {len(passed):,} files that are no images are passed over: {suffix_counts(passed)}")
+        say(
+            f"{directory}: {len(passed):,} of {len(files):,} files are no images and passed over: {suffix_counts(passed)}"
+        )
     for kind in remarks.summary():
         say(f"{directory}: {kind['count']:,} x {kind['remark']}, first: {kind['first']}")
     return queries
