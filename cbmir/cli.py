@@ -1,7 +1,7 @@
 """The commands: flags -> one call of a stage -> lines for people and an exit code.
 
 0: done; 1: a defect of cbmir; 2: misuse, or storage that is full or silent, with one line that says what to do; 3: done,
-but more images failed than --max-failures allows; 130: interrupted.
+but more images failed than --max-failures allows (cbmir query: any that cannot be read); 130: interrupted.
 """
 
 from __future__ import annotations
@@ -235,21 +235,10 @@ def _sql(a: argparse.Namespace) -> None:
 
 
 def _query(a: argparse.Namespace) -> None:
-    from cbmir.query import query, save_csv, text
+    from cbmir.query import QueryOptions, query
 
-    for file in filter(None, (a.csv, a.html)):
-        if not os.path.isdir(os.path.dirname(file) or "."):
-            raise UserError(f"no directory {os.path.dirname(file)} for {file}; expected one that exists; make it first")
-    results = query(Study(a.study), a.encoder, a.index, a.images, k=a.k, gallery=a.gallery, device=a.device)
-    print(text(results))
-    if a.csv:
-        save_csv(results, a.csv)
-    if a.html:
-        from cbmir.report import query_page
-
-        with open(a.html, "w", encoding="utf-8") as file:
-            file.write(query_page(results, title=f"{a.encoder}, {a.index}"))
-        print(f"page: {a.html} (it holds pictures from the study)")
+    options = QueryOptions(**{field: getattr(a, field) for field in QueryOptions.__dataclass_fields__})
+    query(Study(a.study), a.encoder, a.images, options)
 
 
 def _encoders(a: argparse.Namespace) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -11,6 +14,9 @@ from cbmir.errors import UserError
 from cbmir.schemas import CONTRACTS
 from cbmir.select import attach, connect
 from cbmir.store import Study, path_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DATASETS = (
     "manifest",
@@ -168,8 +174,18 @@ def _statements(connection, text: str) -> list[str]:
         raise UserError(" ".join(str(error).split("\n\n")[0].split())) from None
 
 
+def frame(study: Study, statement: str) -> pd.DataFrame:
+    """The result of one statement as a pandas DataFrame; of one that has none, an empty one."""
+    import pandas as pd
+
+    connection, _ = open_session(study)
+    with _explained(connection):
+        relation = connection.sql(statement)
+        return pd.DataFrame() if relation is None else relation.df()
+
+
 def _answer(connection, statement: str, *, csv: str | None = None, parquet: str | None = None) -> None:
-    try:
+    with _explained(connection):
         relation = connection.sql(statement)
         if relation is None:
             return
@@ -180,6 +196,13 @@ def _answer(connection, statement: str, *, csv: str | None = None, parquet: str 
         if not csv and not parquet:
             width = shutil.get_terminal_size((200, 24)).columns
             _readable(relation).show(max_width=max(width, 80), max_rows=1_000)
+
+
+@contextlib.contextmanager
+def _explained(connection) -> Iterator[None]:
+    """DuckDB's complaints in one line, with the views that there are."""
+    try:
+        yield
     except duckdb.Error as error:
         first = " ".join(str(error).split("\n\n")[0].split())
         raise UserError(f"{first}; views: {', '.join(_views(connection))}") from None
@@ -200,8 +223,6 @@ def _views(connection) -> list[str]:
 
 def _converse(connection) -> None:
     """Statements from a terminal until .quit or end of input; an error is said and the session goes on."""
-    import contextlib
-
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  arrow keys and history, where the platform has it
     print(f"views: {', '.join(_views(connection))}\n{HELP}")

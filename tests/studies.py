@@ -76,6 +76,8 @@ def add_embeddings(
         dim=dim,
         dtype="float32",
         precision="float32",
+        decode="reduced",
+        packed=None,
         random_weights=None,
         weights_sha256="none",
         spec=resolve("pixels32").as_dict(),

@@ -74,13 +74,25 @@ MAY_IMPORT = {
     "index": ("holding", "indexing", "errors", "select", "store", "vectors"),
     "search": ("searching", "errors", "index", "indexing.opened", "progress", "schemas", "select", "store", "vectors"),
     "evaluate": ("errors", "schemas", "search", "select", "sql_files", "store"),
+    "querying": (
+        "querying",
+        "datasets.dicom_files",
+        "datasets.folder",
+        "datasets.listing",
+        "datasets.remarks",
+        "encoders",
+        "errors",
+        "images",
+        "select",
+        "store",
+    ),
     "report": ("report", "errors", "images", "schemas", "select", "sql_files", "store"),
     "session": ("errors", "schemas", "select", "store"),
 }
 # an engine may be imported only there
 ENGINE_LIVES_IN = {
     "ray": ("cluster", "embedding", "indexing.build", "searching.spread"),
-    "torch": ("encoders", "searching", "embedding.actor", "embedding.devices", "doctor"),
+    "torch": ("encoders", "searching", "querying.held", "embedding.actor", "embedding.devices", "doctor"),
     "timm": ("encoders",),
     "open_clip": ("encoders",),
     "usearch": ("indexing.graph",),
@@ -134,7 +146,7 @@ def test_imports_keep_the_rules(file):
 
 
 def test_every_part_is_known_to_the_rules():
-    composing = {"", "__main__", "cli", "flags", "run", "query", "doctor"}
+    composing = {"", "__main__", "cli", "flags", "run", "lookup", "query", "study", "doctor"}
     parts = {name_of(file).split(".")[0] for file in FILES}
     assert parts == composing | set(MAY_IMPORT)
 
@@ -180,7 +192,9 @@ assert threading.active_count() == before, threading.enumerate()
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("module", ["cli", "flags", "embedding.decode", "images.read", "schemas", "store", "select"])
+@pytest.mark.parametrize(
+    "module", ["cli", "flags", "embedding.decode", "images.read", "query", "schemas", "store", "select", "study"]
+)
 def test_light_modules_stay_light(module):
     """Decode tasks and --help must not wait for torch."""
     code = f"import sys, cbmir.{module}; print([m for m in ('torch', 'ray', 'timm', 'matplotlib') if m in sys.modules])"

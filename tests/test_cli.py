@@ -114,46 +114,19 @@ def test_query_finds_the_image_itself_when_it_is_in_the_gallery(study, tmp_path,
         "WHERE split = 'train' ORDER BY 1 LIMIT 1"
     ).fetchall()[0]
     for index in ("exact", "hnsw"):
-        arguments = (
-            "--encoder",
-            "tiny",
-            "--index",
-            index,
-            uri,
-            "-k",
-            "3",
-            "--csv",
-            tmp_path / "q.csv",
-            "--html",
-            tmp_path / "q.html",
-        )
-        assert run("query", "--study", study, *arguments) == 0
-        rows = read_csv(tmp_path / "q.csv")
+        files = ("--csv", tmp_path / "knn.csv", "--table", tmp_path / "t.csv", "--html", tmp_path / "q.html")
+        assert run("query", "--study", study, "--encoder", "tiny", "--index", index, uri, "-k", "3", *files) == 0
+        rows = read_csv(tmp_path / "t.csv")
         assert [row["rank"] for row in rows] == ["1", "2", "3"]
         assert rows[0]["image_id"] == image_id
         assert float(rows[0]["distance"]) < 1e-2
         assert rows[0]["uri"] == uri
+        (row,) = read_csv(tmp_path / "knn.csv")
+        assert row == {"query": uri, **{r["rank"]: r["image_id"] for r in rows}}
     assert image_id in capsys.readouterr().out
     page = (tmp_path / "q.html").read_text()
     assert "data:image/jpeg;base64," in page
     assert "http://" not in page.replace("http://www.w3.org", "")
-
-
-def test_query_of_a_directory_says_which_image_cannot_be_read(study, tmp_path, capsys):
-    good = duckdb.sql(
-        f"SELECT uri FROM '{study}/manifest/*.parquet' WHERE uri LIKE '%.png' AND split = 'test' LIMIT 1"
-    ).fetchall()[0][0]
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.png").write_bytes(Path(good).read_bytes())
-    (tmp_path / "in" / "b.png").write_text("no image")
-    (tmp_path / "in" / "notes.txt").write_text("not looked at")
-    assert run("query", "--study", study, "--encoder", "pixels32", "--index", "exact", tmp_path / "in", "-k", "2") == 0
-    said = capsys.readouterr().out
-    assert "b.png  cannot be read (decode: " in said
-    assert "notes" not in said
-    (tmp_path / "in" / "a.png").unlink()
-    assert run("query", "--study", study, "--encoder", "pixels32", "--index", "exact", tmp_path / "in") == 2
-    assert "none of the 1 images can be read" in capsys.readouterr().err
 
 
 def test_doctor_says_what_is_unfinished_and_what_to_do(study, phantom_study, capsys):

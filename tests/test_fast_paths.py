@@ -125,6 +125,20 @@ def test_bfloat16_is_taken_where_it_gives_the_vectors_of_float32(name, whole, en
     assert found.min() >= 0.99
 
 
+@pytest.mark.parametrize("name", ["timm:test_vit", "timm:test_resnet", "timm:resnetv2_50x1_bit", "open_clip:ViT-B-32"])
+def test_weights_rounded_once_are_those_that_autocast_rounds_for_every_batch(name, monkeypatch):
+    spec = resolve(f"{name}~random0")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *spec.geometry.shape), np.uint8)
+    once = build(spec, precision="bfloat16")
+    standardised = "bit" in name  # its convolutions compute with their weights in float32 first
+    assert (torch.bfloat16 in {p.dtype for p in once.module.parameters()}) == (not standardised)
+    monkeypatch.setattr("cbmir.encoders.torch_encoder.round_weights", lambda module, kind: None)
+    each_time = build(spec, precision="bfloat16")
+    assert {p.dtype for p in each_time.module.parameters()} == {torch.float32}
+    np.testing.assert_array_equal(once.encode(pixels), each_time.encode(pixels))
+    assert once.weights_sha256 == each_time.weights_sha256
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_bytes_between_resize_and_encoder_lose_little(name, whole, encoders):
     """The published pipelines round to bytes as well (tests/test_geometry.py: bit by bit as torchvision does): this is what all of them lose.

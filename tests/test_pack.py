@@ -29,7 +29,9 @@ from cbmir.images.facts import facts
 from cbmir.images.geometry import apply
 from cbmir.images.read import read_image
 from cbmir.images.shrunk import VERSION, Shrink, as_png, decoded, shrunk, unpacked
-from cbmir.query import encode_files, query, reader
+from cbmir.lookup import Lookup
+from cbmir.querying.inputs import Query
+from cbmir.querying.reading import reader
 from cbmir.schemas import FAILURES, PACKED, image_key
 from cbmir.select import PACKED_LEDGER, attach_ledger, attach_manifest, connect, to_do_packed
 from cbmir.shrinking import shards
@@ -695,17 +697,22 @@ def test_the_whole_way_with_packed_images_and_queries_shrunk_alike(embedded, ima
     shutil.move(embedded / "packed", embedded / "away")  # a query needs none of it
     try:
         for encoder in ("pixels32", "tiny~random0"):
-            found = query(study, encoder, "exact", list(uris.values()), k=1, gallery="true")
-            for name, row in zip(uris, found, strict=True):
-                (nearest,) = row["neighbors"]
+            found = Lookup(study, encoder, "exact", gallery="true").answers(
+                [Query(uri, uri) for uri in uris.values()], k=1
+            )
+            for name, answer in zip(uris, found, strict=True):
+                (nearest,) = answer.neighbors
                 assert nearest["image_id"] == name
                 assert nearest["distance"] < 1e-6
     finally:
         shutil.move(embedded / "away", embedded / "packed")
     told = study.require("embeddings", "encoder=tiny~random0")
     model = build(resolve(TINY))
-    _, as_packed = encode_files(model, [uris["grey png"]], reader(told))
-    _, as_file = encode_files(model, [uris["grey png"]], reader(told | {"packed": None, "decode": "reduced"}))
+    geometry = model.spec.geometry
+    as_packed, as_file = (
+        apply(geometry, reader(run).read(uris["grey png"], geometry))
+        for run in (told, told | {"packed": None, "decode": "reduced"})
+    )
     assert not np.array_equal(as_packed, as_file)  # or nothing is shown
     with pytest.raises(ValueError, match=r"packed by another version of cbmir \(packed format 99, here"):
         reader(told | {"packed": told["packed"] | {"version": 99}})
@@ -836,8 +843,11 @@ def test_vectors_of_packed_images_are_close_to_those_of_the_files(tmp_path, shar
             encoders.append(build(resolve(name, weights=weights)))
     how = Shrink(512)
     for encoder in encoders:
-        _, straight = encode_files(encoder, files, reader({"decode": "reduced"}))
-        _, by_pack = encode_files(encoder, files, reader({"packed": how.as_dict()}))
+        geometry = encoder.spec.geometry
+        straight, by_pack = (
+            encoder.encode(np.stack([apply(geometry, read.read(file, geometry)) for file in files]))
+            for read in (reader({"decode": "reduced"}), reader({"decode": "packed", "packed": how.as_dict()}))
+        )
         found = [cosine(a, b) for a, b in zip(straight.astype(np.float64), by_pack.astype(np.float64), strict=True)]
         side = encoder.spec.geometry.resize or encoder.spec.geometry.size
         print(f"{encoder.spec.name}, {side} px: least cosine {min(found):.6f} of {len(found)} images packed at 512")

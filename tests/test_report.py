@@ -433,14 +433,23 @@ def test_query_page(tmp_path):
             "image": str(pixels),
             "uri": str(pixels),
             "neighbors": [near | {"uri": str(pixels)}, near | {"rank": 2, "uri": str(tmp_path / "gone.png")}],
+            "votes": [
+                {"label": EVIL, "share": 0.5},
+                {"label": "XR/chest/Mass/left", "share": 1 / 3},
+                {"label": None, "share": 1 / 6},
+            ],
         }
     ]
     html = query_page(results, title="Nearest <images>")
     parsed = Page(html)
     assert [tile["kind"] for tile in parsed.tiles] == ["plain"] * 3
     assert "<h1>Nearest &lt;images&gt;</h1>" in html
-    assert "distance 0.250" in html
+    assert "distance 0.2500" in html
     assert html.count("image cannot be read") == 1
+    assert "<b>Mass/left</b>" in html
+    assert [" ".join(line.split()) for line in re.findall(r"--v:([\d.]+)", html)] == ["50.0", "33.3", "16.7"]
+    assert '<span class="soft">no label</span>' in html
+    assert EVIL not in html
     assert str(tmp_path) not in html
     assert parsed.tags.count("script") == 1
     assert [a for a in parsed.addresses if not a.startswith("data:")] == []

@@ -7,6 +7,7 @@ import torch
 
 from cbmir.encoders.fetch import Weights
 from cbmir.encoders.processor import processor
+from cbmir.encoders.rounded import round_weights
 from cbmir.encoders.sizes import grain, nearest_valid, refuse_remainder
 from cbmir.encoders.spec import OUTPUTS, EncoderSpec
 from cbmir.encoders.state import state_sha256
@@ -60,6 +61,8 @@ class TorchEncoder:
         self.channels = next(m.in_channels for m in module.modules() if isinstance(m, torch.nn.Conv2d))
         self.draws = getattr(module, "noise", None)
         self.module = module.eval().to(self.device, memory_format=layout)
+        if PRECISIONS[precision] is not None:
+            round_weights(self.module, PRECISIONS[precision])
         self.memory_format = layout
         shape = (1, len(spec.mean), 1, 1)
         self.mean = torch.tensor(spec.mean, device=self.device).view(shape)

@@ -52,7 +52,7 @@ COMMANDS = {
     ),
     "query": (
         "look up the most similar images to one or several of your own",
-        "cbmir query --study study --encoder pixels32 --index exact scan.png -k 10 --html similar.html",
+        "cbmir query --study study --encoder biomedclip scan.png 'brain.nii.gz#axis=2&slice=40' -k 10 --html similar.html",
     ),
     "encoders": ("list the encoders, or show one in full", "cbmir encoders timm:mobilenetv2_100"),
     "encoders fetch": (

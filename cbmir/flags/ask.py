@@ -17,14 +17,28 @@ def sql(command: ArgumentParser) -> None:
 def query(command: ArgumentParser) -> None:
     study(command)
     command.add_argument("--encoder", required=True, metavar="NAME", help="one that the study was embedded with")
-    command.add_argument("--index", required=True, metavar="exact|NAME", help="exact, or an index by its name")
-    command.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR", help="image files, or directories of them")
+    command.add_argument(
+        "--index",
+        metavar="exact|NAME",
+        help="exact, or an index by its name (default: the encoder's only index; exact where it has none or several)",
+    )
+    command.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE_OR_DIR",
+        help="image files, slices (FILE.nii.gz#axis=2&slice=30, FILE.dcm#frame=3), or directories of images",
+    )
     command.add_argument("-k", type=int, default=10, metavar="K", help="neighbors an image (default 10)")
     command.add_argument(
         "--gallery", metavar="SQL", help="predicate (default: the index's own; split = 'train' for exact)"
     )
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of the encoder")
-    command.add_argument("--csv", metavar="FILE", help="save the neighbors as CSV")
+    command.add_argument(
+        "--csv", metavar="FILE", help="save a row an image, the paths of its neighbors: knn.csv of Denner et al. 2024"
+    )
+    command.add_argument(
+        "--table", metavar="FILE", help="save a row a neighbor with distance and labels: FILE.csv or FILE.parquet"
+    )
     command.add_argument("--html", metavar="FILE", help="save a page with pictures")
 
 

@@ -35,10 +35,12 @@ def write_report(study: Study, *, gallery_queries: int = 12, seed: int = 0) -> s
 
 
 def query_page(results: list[dict[str, Any]], *, title: str) -> str:
-    """HTML of the answers to single images: each result {image, uri, neighbors: [{rank, distance, image_id, labels,
-    modality, region, split, uri}], error?}, the query at left, its neighbors at right.
+    """HTML of the answers to single images, the query at left, its neighbors and their vote at right.
+
+    Each result is {image, uri, neighbors: [{rank, distance, image_id, labels, modality, region, split, uri}],
+    votes?: [{label, share}], error?}.
     """
-    from cbmir.report.gallery import answers
+    from cbmir.report.gallery import VOTES, answers
     from cbmir.report.page import render
 
-    return render("query.html.j2", title=title, answers=answers(results))
+    return render("query.html.j2", title=title, answers=answers(results), votes_shown=VOTES)

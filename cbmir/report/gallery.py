@@ -13,6 +13,7 @@ from cbmir.sql_files import create
 from cbmir.store import path_name
 
 SHOWN = 8  # neighbors a query
+VOTES = 6  # labels of a vote, on the page of a query
 SIDE = 128  # pixels, long side of a thumbnail: a little more than it is shown at
 QUERY_SIDE = 320  # of the image that a person asks with
 QUALITY = 80
@@ -99,5 +100,14 @@ def answers(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         picture = thumbnail(result.get("uri"), side=QUERY_SIDE)
         name = os.path.basename(str(result["image"]).rstrip("/")) or str(result["image"])
         error = bare(result.get("error") or "")
-        found.append({"name": name, "picture": picture, "neighbors": rows, "error": error})
+        votes = [_vote(entry) for entry in result.get("votes", [])]
+        found.append({"name": name, "picture": picture, "neighbors": rows, "error": error, "votes": votes})
     return found
+
+
+def _vote(entry: dict[str, Any]) -> dict[str, Any]:
+    """{label, neighbors, share} with the label as people read it: the finding apart from modality and region; None: no label."""
+    modality, region, finding = [*(entry["label"] or "").split("/", 2), "", ""][:3]
+    if not finding:
+        modality, region, finding = "", "", entry["label"]
+    return entry | {"finding": finding, "place": " · ".join(filter(None, (modality, region)))}

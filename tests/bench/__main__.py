@@ -18,6 +18,7 @@ from tests.bench import (
     exact_speed,
     manifest_speed,
     pack_speed,
+    query_speed,
 )
 
 BENCHES = {
@@ -29,6 +30,7 @@ BENCHES = {
     "pack_speed": pack_speed.run,
     "exact_speed": exact_speed.run,
     "ann_speed": ann_speed.run,
+    "query_speed": query_speed.run,
 }
 
 
