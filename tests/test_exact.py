@@ -224,6 +224,8 @@ def test_no_score_is_farther_off_than_the_bound(seed, dim, copies, shape, weight
     first = FirstPass(unit[:8], k=3, kinds=kinds, weight=weight)
     gallery = Scaled(unit[8:] * 4, torch.full((32,), 0.25)) if not weighted else Scaled(unit[8:])
     list(first.candidates(gallery, everything(8), allow))
+    if shape == "aligned":  # a centre would put the roundings out of line
+        first.centre = torch.zeros_like(first.centre)
     tile = first.tile(gallery)
     computed = first.scores(slice(0, 8), slice(0, 32), tile).double() * tile.unit[:, None]
     true = unit[:8].double() @ (unit[8:].double() - first.centre.double()).T
