@@ -70,7 +70,7 @@ MAY_IMPORT = {
         "store",
     ),
     "holding": ("store",),
-    "indexing": ("indexing", "cluster", "errors", "progress", "searching", "select", "store", "vectors"),
+    "indexing": ("indexing", "cluster", "errors", "holding", "progress", "searching", "select", "store", "vectors"),
     "index": ("holding", "indexing", "errors", "select", "store", "vectors"),
     "search": ("searching", "errors", "index", "indexing.opened", "progress", "schemas", "select", "store", "vectors"),
     "evaluate": ("errors", "schemas", "search", "select", "sql_files", "store"),

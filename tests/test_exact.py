@@ -236,6 +236,14 @@ def test_no_score_is_farther_off_than_the_bound(seed, dim, copies, shape, weight
         assert (off <= 1.01 * rounding + (1 + tile.rounded.last) * bound[:, None]).all()
 
 
+def test_the_bound_of_bfloat16_is_reached_and_not_passed():
+    """All numbers of both vectors just below the middle between two of bfloat16: all are rounded down, and the vectors are parallel."""
+    vector = torch.full((1, 63), (1 + 2.0**-8 * (1 - 2.0**-10)) / 8)
+    rounded = Floats(vector, torch.bfloat16).tile(Scaled(vector), torch.zeros(63))
+    off = vector.double() @ vector.double().T - rounded.queries.double() @ rounded.gallery.double().T
+    assert 0.95 * rounded.above < off < rounded.above
+
+
 def test_bytes_multiply_without_error():
     """The bound of bytes takes for granted that products of the largest of them are whole numbers, of as many as there may be."""
     most = torch.full((40, 4_096), 127, dtype=torch.int8)
