@@ -105,7 +105,11 @@ NEIGHBORS = pa.schema(
         _field("query_key", pa.int64(), "manifest.image_key of the query"),
         _field("neighbor_key", pa.int64(), "manifest.image_key of the gallery image"),
         _field("rank", pa.int16(), "from 1; ties in distance by neighbor_key"),
-        _field("distance", pa.float32(), "by the metric in run.json: cosine distance, 0..2; Euclidean; or 1 - inner product"),
+        _field(
+            "distance",
+            pa.float32(),
+            "by the metric in run.json: cosine distance, 0..2; Euclidean; or 1 - inner product",
+        ),
     ]
 )
 

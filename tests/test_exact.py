@@ -301,3 +301,16 @@ def test_later_tiles_are_looked_at_in_parts(metric, k):
     expected = brute(Block(queries.keys[free], queries.vectors[free]), gallery, k=k + 1, metric=metric)
     for row, key, near in zip(free, queries.keys[free], expected, strict=True):
         np.testing.assert_array_equal(found[0][row], near[near != key][:k])
+
+
+def test_vectors_so_wide_that_sums_of_bytes_overflow_are_searched_in_finer_copies():
+    """All numbers of equal size: each is 127 in bytes, and 2^31 is passed at 133,144 of them."""
+    rng = np.random.default_rng(8)
+    some = rng.choice([-1.0, 1.0], (20, 140_000)).astype(np.float32)
+    query = some[:1].copy()
+    some[0, :5] *= -1
+    gallery, queries = Block(np.arange(1, 41), np.concatenate([some, -some])), Block(np.array([0]), query)
+    running = RunningTopK(queries, k=2, coarse=True)
+    running.add(gallery)
+    np.testing.assert_array_equal(running.result()[0], brute(queries, gallery, k=2, metric="cos"))
+    assert running.result()[0][0, 0] == 1

@@ -30,6 +30,7 @@ U = 2.0**-24  # half a unit in the last place of float32
 _MARGIN = 1.01
 _MOST = 127  # a byte
 _SPAN = 64  # largest of a gallery vector's appended numbers: leaves the query's between coarse and too large
+_WIDEST = 100_000  # numbers of a vector whose products of bytes surely fit in int32
 _SAMPLE = 1_024  # rows that the step of a tile is taken from
 
 
@@ -111,6 +112,8 @@ class Bytes:
 
     def tile(self, gallery: Scaled, centre: Tensor) -> Rounded | None:
         m, dim = gallery.rows.shape
+        if dim > _WIDEST:
+            return None
         self._copy, copy = _room(self._copy, m, dim + 2 * self._times)
         step = _step(gallery, centre)
         scale, shift = gallery.scale() / step, -centre / step
