@@ -1,6 +1,6 @@
 """The commands: flags -> one call of a stage -> lines for people and an exit code.
 
-0: done; 1: a defect of cbmir; 2: misuse, or storage that is full or silent, with one line that says what to do; 3: done,
+0: done; 1: a defect of cbmir, or images that `remove` looked for and found; 2: misuse, or storage that is full or silent, with one line that says what to do; 3: done,
 but more images failed than --max-failures allows; 130: interrupted.
 """
 
@@ -137,6 +137,12 @@ def _embeddings_import(a: argparse.Namespace) -> None:
         overwrite=a.overwrite,
     )
     import_embeddings(Study(a.study), a.encoder, a.files, options)
+
+
+def _remove(a: argparse.Namespace) -> None:
+    from cbmir.removal import RemoveOptions, remove
+
+    remove(Study(a.study), RemoveOptions(**{field: getattr(a, field) for field in RemoveOptions.__dataclass_fields__}))
 
 
 def _index(a: argparse.Namespace) -> None:
@@ -304,6 +310,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "pack": _pack,
     "embed": _embed,
     "embeddings import": _embeddings_import,
+    "remove": _remove,
     "index": _index,
     "search": _search,
     "evaluate": _evaluate,
