@@ -192,9 +192,12 @@ def _say_done(study: Study, journal: Journal, proof: Proof, say: Callable[[str],
     local = [address for address in journal.addresses if "://" not in address]
     there = pa.array(local, pa.string()).filter(present(pa.array(local, pa.string()))).to_pylist()
     if there:
-        say(f"note: the files of {len(there):,} of these images are still at the source, first {there[0]}")
-    if journal.images:
-        say("note: cbmir manifest reads the source again: images that are to stay away must be gone there, too")
+        say(
+            f"note: the files of {len(there):,} of these images are still at the source, first {there[0]}: "
+            "cbmir manifest brings them back unless they are deleted there, too"
+        )
+    elif journal.images:
+        say("note: cbmir manifest brings back what the source still has or lists: take these images out there, too")
 
 
 def _say_unread(proof: Proof, say: Callable[[str], None]) -> None:

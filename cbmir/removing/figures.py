@@ -13,11 +13,11 @@ _FLAGS = {
     "index": ("gallery", "dtype", "connectivity", "expansion_add", "expansion_search"),
     "neighbors": ("k", "gallery", "queries", "expansion_search"),
 }
+_KS = [1, 3, 5, 10]  # what cbmir evaluate takes unless told otherwise: a search may be less deep
 _COMMANDS = {
     "index": "index",
     "problems": "manifest check",
     "neighbors": "search",
-    "query_metrics": "evaluate",
     "metrics": "evaluate",
     "report": "report",
 }
@@ -28,7 +28,7 @@ def made_by(study: Study) -> list[dict[str, Any]]:
     found = []
     for parts in places(study, INDEXES | FIGURES):
         run = study.run_of(*parts)
-        if run is not None:
+        if run is not None and parts[0] in _COMMANDS:
             found.append({"target": list(parts), "command": _command(study, parts, run)})
     return found
 
@@ -46,7 +46,7 @@ def _command(study: Study, parts: tuple[str, ...], run: dict[str, Any]) -> str:
             words += ["-k" if name == "k" else f"--{name.replace('_', '-')}", str(parameters[name])]
     for column in parameters.get("exclude_same", ()):
         words += ["--exclude-same", column]
-    if parts[0] in ("metrics", "query_metrics"):
+    if parts[0] == "metrics" and parameters["k"] != _KS:
         words += ["--k", ",".join(map(str, parameters["k"]))]
     return shlex.join(words)
 

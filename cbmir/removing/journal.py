@@ -44,7 +44,7 @@ class Journal:
         others = len(self.keys) - self.images
         if self.selection["orphans"]:
             return f"{others:,} orphans"
-        return images + (f" and {others:,} ids that the manifest does not have" if others else "")
+        return images + (f" and, by id, {others:,} that the manifest does not have" if others else "")
 
 
 def read_journal(study: Study) -> Journal | None:
