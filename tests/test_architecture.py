@@ -83,8 +83,9 @@ MAY_IMPORT = {
     "removal": ("removing", "datasets.presence", "errors", "indexing.forget", "schemas", "store"),
     "indexing": ("index", "store"),
     "index": ("errors", "progress", "select", "store", "vectors"),
-    "search": ("searching", "errors", "index", "progress", "schemas", "select", "store", "vectors"),
-    "evaluate": ("errors", "schemas", "search", "select", "sql_files", "store"),
+    "exclusions": ("errors", "inspecting.alike", "select", "store"),
+    "search": ("searching", "errors", "exclusions", "index", "progress", "schemas", "select", "store", "vectors"),
+    "evaluate": ("errors", "exclusions", "schemas", "search", "select", "sql_files", "store"),
     "report": ("report", "errors", "images", "schemas", "select", "sql_files", "store"),
     "session": ("errors", "schemas", "select", "store"),
 }

@@ -142,7 +142,7 @@ def search_options(command: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="COLUMN",
-        help="pass over neighbors with the query's value, e.g. patient_id",
+        help="pass over neighbors with the query's value, e.g. patient_id; duplicate_group: its copies that manifest check found",
     )
 
 
