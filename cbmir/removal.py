@@ -19,7 +19,7 @@ from cbmir.removing.journal import Journal, read_journal
 from cbmir.removing.layout import FIGURES, INDEXES, ROWS, TEXTS, names_of, places, words
 from cbmir.removing.names import Names, leaves
 from cbmir.removing.proof import Proof, all_files, look_through
-from cbmir.removing.rewrite import remove_remarks, remove_rows, rows_with
+from cbmir.removing.rewrite import blank_names, remove_remarks, remove_rows, rows_with
 from cbmir.removing.selection import asked, of_list, of_orphans, of_predicate, read_ids
 from cbmir.removing.settle import settle_index, settle_manifest, settle_rest
 from cbmir.schemas import image_key
@@ -114,6 +114,7 @@ def _carry_out(study: Study, journal: Journal) -> None:
         remove_remarks(study, parts, Names([*journal.names, *journal.loose_names]))
     for parts in places(study, ROWS):
         remove_rows(study, parts, keys)
+    blank_names(study, ("manifest",), pa.array(journal.names, pa.string()))
     settle_manifest(study)
     delete_outdated(study)
     settle_rest(study, journal.before)

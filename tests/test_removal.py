@@ -529,6 +529,69 @@ def test_an_encoder_that_had_not_finished_goes_on_afterwards(local):
     assert len(lost) > 1
 
 
+def test_a_kill_between_the_new_file_and_the_old_one_leaves_no_row_twice(local, monkeypatch):
+    rows = manifest(local)
+    where, gone = patients(rows, 3)
+    real = Study.delete
+
+    def dies(study, *parts):
+        if parts[0] == "embeddings" and parts[-1].endswith(".parquet"):
+            raise KeyboardInterrupt
+        real(study, *parts)
+
+    files = len(local.files("embeddings", E))
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "delete", dies)
+        with pytest.raises(KeyboardInterrupt):
+            remove(local, RemoveOptions(where=where), say=lambda line: None)
+    assert len(local.files("embeddings", E)) == files + 1
+    lines(local)
+    assert conserved(local)
+    assert holders(local, gone) == {}
+
+
+def test_imported_vectors_and_their_account(tmp_path):
+    """They have no attempt, and a run.json of failures; the same import has nothing to do afterwards."""
+    from cbmir.importing import ImportOptions, import_embeddings
+
+    study = hand_made(tmp_path)
+    rows = manifest(study)
+    ids = [row["image_id"] for row in rows[:36]] + ["hand/stranger"]
+    published = tmp_path / "vectors.parquet"
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(len(ids) * 4, np.float32)), 4)
+    pq.write_table(pa.table({"image_id": ids, "vector": vectors}), published)
+    said: list[str] = []
+    options = ImportOptions(max_failures=1.0)
+    import_embeddings(study, "theirs", [str(published)], options, say=said.append)
+    gone = [row for row in rows if row["patient_id"] in ("p0", "p9")]  # the second has images without a vector
+    remove(study, RemoveOptions(where="patient_id IN ('p0', 'p9')"), say=lambda line: None)
+    assert holders(study, gone) == {}
+    run = study.require("embeddings", "encoder=theirs")
+    lost = study.require("failures", "encoder=theirs")["rows"]
+    assert (run["rows"], run["failed"], lost) == (
+        len(rows) - len(gone) - lost,
+        lost,
+        sum(row in rows[36:] and row not in gone for row in rows),
+    )
+    assert import_embeddings(study, "theirs", [str(published)], options, say=said.append) == (run, False)
+    assert study.dataset("remarks", "import%20of%20theirs").to_table()["detail"].to_pylist() == ["hand/stranger"]
+
+
+def test_columns_of_the_source_that_refer_to_a_removed_image_become_null(tmp_path):
+    rows = [{"image_id": f"hand/{i}", "prior_image": f"hand/{i - 1}" if i else None, "age": str(i)} for i in range(6)]
+    study = make_study(tmp_path / "s", rows, {row["image_id"]: np.arange(4) + 1 for row in rows})
+    remove(study, RemoveOptions(where="image_id = 'hand/2'"), say=lambda line: None)
+    left = {row["image_id"]: (row["prior_image"], row["age"]) for row in manifest(study)}
+    assert left == {
+        "hand/0": (None, "0"),
+        "hand/1": ("hand/0", "1"),
+        "hand/3": (None, "3"),
+        "hand/4": ("hand/3", "4"),
+        "hand/5": ("hand/4", "5"),
+    }
+    assert study.require("manifest")["inputs"]["content"] == content_hash(study.dataset("manifest").to_table())
+
+
 def test_searches_of_before_are_outdated(tmp_path):
     """One that was kept aside during the removal is refused by whoever would use it."""
     from cbmir.search import SearchOptions, search
@@ -541,40 +604,30 @@ def test_searches_of_before_are_outdated(tmp_path):
     assert not study.exists("neighbors", "pixels32", "exact")
 
 
-def test_orphans_are_told_of_and_removed_and_nothing_else_becomes_outdated(full, local, capsys):
-    rows = manifest(local)
-    table = full / "images" / "phantoms.csv"
-    fewer = full / "images" / "fewer.csv"
-    names = [Path(row["uri"]).name for row in rows[:10]]
-    fewer.write_text(
-        "\n".join(line for line in table.read_text().splitlines() if not any(name in line for name in names)) + "\n"
-    )
-    assert main(
-        ["manifest", "csv", str(fewer), "--study", local.address, "--column", "uri=filepath", "--overwrite"]
-    ) in (0, 2)
-    capsys.readouterr()
+def test_orphans_are_told_of_and_removed_and_nothing_else_becomes_outdated(study, capsys):
+    rows = manifest(study)
     kept = [row for row in rows if row not in rows[:10]]
-    shrink(local, kept)
-    flags = ["--study", local.address]
+    shrink(study, kept)
+    flags = ["--study", study.address]
     embed = ["embed", *flags, "--encoder", "pixels32", "--max-failures", "1"]
     assert main(embed) == 0
     told = "10 more images that the manifest no longer has, kept in case they come back; remove them with: cbmir remove"
-    assert f"pixels32: {told} --study {local.address} --orphans" in capsys.readouterr().out
-    assert any(told in finding for finding in examine(local))
+    assert f"pixels32: {told} --study {study.address} --orphans" in capsys.readouterr().out
+    assert any(told in finding for finding in examine(study))
     assert main(["pack", *flags, "--short-side", "64", "--max-failures", "1"]) == 0
     assert f"pack: {told}" in capsys.readouterr().out
     assert main(["search", *flags, "--encoder", "pixels32", "--index", "exact", "--overwrite"]) == 0
-    run = local.require("neighbors", "pixels32", "exact")
-    said = lines(local, orphans=True)
+    run = study.require("neighbors", "pixels32", "exact")
+    said = lines(study, orphans=True)
     assert said[0].startswith("removed 10 orphans: ")
-    assert holders(local, rows[:10]) == {}
-    assert not outdated(local, "pixels32", run)
-    assert local.require("neighbors", "pixels32", "exact") == run
-    assert not local.exists("report", "report.html")  # of the manifest before: its pictures may be theirs
+    assert holders(study, rows[:10]) == {}
+    assert not outdated(study, "pixels32", run)
+    assert study.require("neighbors", "pixels32", "exact") == run
+    assert not study.exists("report", "report.html")  # of the manifest before: its pictures may be theirs
     assert main(embed) == 0
     assert "no longer has" not in capsys.readouterr().out.splitlines()[-1]
-    assert conserved(local)
-    assert lines(local, orphans=True) == ["there are no orphans: every dataset has images of the manifest alone"]
+    assert conserved(study)
+    assert lines(study, orphans=True) == ["there are no orphans: every dataset has images of the manifest alone"]
 
 
 def shrink(study: Study, kept: list[dict]) -> None:

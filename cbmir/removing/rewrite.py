@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cbmir.removing.names import Names
-from cbmir.schemas import block_name
+from cbmir.schemas import MANIFEST, block_name
 from cbmir.store import Study
 
 _AT_ONCE = 8  # files: an object store answers each after a while
@@ -39,7 +39,7 @@ def remove_rows(study: Study, parts: tuple[str, ...], keys: pa.Array) -> int:
     """Drop the rows of `keys` (image_key) from the files of one dataset -> how many they were."""
     found = rows_with(study, study.files(*parts), keys)
     for path in found:
-        rewrite(study, parts, path, lambda rows: pc.invert(pc.is_in(rows["image_key"], keys)))
+        rewrite(study, parts, path, lambda rows: rows.filter(pc.invert(pc.is_in(rows["image_key"], keys))))
     return sum(found.values())
 
 
@@ -54,13 +54,28 @@ def remove_remarks(study: Study, parts: tuple[str, ...], names: Names) -> int:
     for path in study.files(*parts):
         kept = keeps(pq.read_table(path, filesystem=study.fs, columns=["file", "detail"]))
         if kept.false_count:
-            rewrite(study, parts, path, keeps)
+            rewrite(study, parts, path, lambda rows: rows.filter(keeps(rows)))
             dropped += kept.false_count
     return dropped
 
 
-def rewrite(study: Study, parts: tuple[str, ...], path: str, keeps: Callable[[pa.Table], pa.Array]) -> None:
-    """One file with the rows that `keeps` (table -> bools) wants, in its own layout: row groups, compression, dictionaries.
+def blank_names(study: Study, parts: tuple[str, ...], names: pa.Array) -> None:
+    """Null in place of a name in a column of the source's own: images that stay may refer to one that goes ('prior_image')."""
+
+    def blanked(rows: pa.Table) -> pa.Table:
+        for i, field in enumerate(rows.schema):
+            if pa.types.is_string(field.type) and field.name not in MANIFEST.names:
+                rows = rows.set_column(i, field, pc.if_else(pc.is_in(rows[field.name], names), None, rows[field.name]))
+        return rows
+
+    for path in study.files(*parts):
+        rows = pq.read_table(path, filesystem=study.fs)
+        if not blanked(rows).equals(rows):
+            rewrite(study, parts, path, blanked)
+
+
+def rewrite(study: Study, parts: tuple[str, ...], path: str, change: Callable[[pa.Table], pa.Table]) -> None:
+    """One file with each row group as `change` makes it, in its own layout: row groups, compression, dictionaries.
 
     Holds what is kept of one file as its bytes, and one row group. A file that is named by its keys gets the name of those that are left, which
     appears before the old one goes: a kill in between leaves rows twice and the same call mends it. A file of images without rows is deleted.
@@ -73,7 +88,7 @@ def rewrite(study: Study, parts: tuple[str, ...], path: str, keeps: Callable[[pa
         with pq.ParquetWriter(sink, file.schema_arrow, **_layout(file.metadata)) as writer:
             for group in range(file.num_row_groups):
                 rows = file.read_row_group(group)
-                kept = rows.filter(keeps(rows))
+                kept = change(rows)
                 if kept.num_rows:
                     writer.write_table(kept, row_group_size=kept.num_rows)
                 if has_keys:

@@ -30,7 +30,7 @@ def settle_manifest(study: Study) -> None:
     if rows != run["rows"]:
         run["removed"] = run.get("removed", 0) + run["rows"] - rows
         run["rows"] = rows
-        run["inputs"] = {"content": content_hash(study.dataset("manifest").to_table())}
+    run["inputs"] = {"content": content_hash(study.dataset("manifest").to_table())}
     if study.files("remarks", "manifest"):
         run["remarks"] = summary(study.dataset("remarks", "manifest").to_table())
     _write(study, ("manifest",), run)
