@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,6 +15,7 @@ from cbmir.removing.names import Names
 from cbmir.schemas import MANIFEST, block_name
 from cbmir.store import Study
 
+_NAMED_BY_KEYS = re.compile(r"[0-9a-f]{24}\.parquet")  # `block_name`, perhaps with the keys of failures beside it
 _AT_ONCE = 8  # files: an object store answers each after a while
 
 
@@ -82,7 +84,7 @@ def rewrite(study: Study, parts: tuple[str, ...], path: str, change: Callable[[p
     """
     old = path.rsplit("/", 1)[1]
     sink = pa.BufferOutputStream()
-    all_keys, kept_keys = [], []
+    kept_keys = []
     with pq.ParquetFile(path, filesystem=study.fs) as file:
         has_keys = "image_key" in file.schema_arrow.names
         with pq.ParquetWriter(sink, file.schema_arrow, **_layout(file.metadata)) as writer:
@@ -92,12 +94,9 @@ def rewrite(study: Study, parts: tuple[str, ...], path: str, change: Callable[[p
                 if kept.num_rows:
                     writer.write_table(kept, row_group_size=kept.num_rows)
                 if has_keys:
-                    all_keys.append(rows["image_key"])
                     kept_keys.append(kept["image_key"])
     left = not has_keys or any(len(keys) for keys in kept_keys)
-    new = old
-    if has_keys and left and old == block_name(_joined(all_keys)):
-        new = block_name(_joined(kept_keys))
+    new = block_name(_joined(kept_keys)) if left and _NAMED_BY_KEYS.fullmatch(old) else old
     if left:
         study.write_bytes(sink.getvalue(), *parts, new)
     if not left or new != old:
