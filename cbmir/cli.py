@@ -1,7 +1,7 @@
 """The commands: flags -> one call of a stage -> lines for people and an exit code.
 
-0: done; 1: a defect of cbmir; 2: misuse, or storage that is full or silent, with one line that says what to do; 3: done,
-but more images failed than --max-failures allows (cbmir query: any that cannot be read); 130: interrupted.
+0: done; 1: a defect of cbmir, or images that `remove` looked for and found; 2: misuse, or storage that is full or silent, with one line that
+says what to do; 3: done, but more images failed than --max-failures allows (cbmir query: any that cannot be read); 130: interrupted.
 """
 
 from __future__ import annotations
@@ -57,6 +57,11 @@ def _say(error: BaseException, line: str, code: int, debug: bool) -> int:
     return code
 
 
+def _options(kind, a: argparse.Namespace, **others):
+    """A stage's options from flags of the same names, and others."""
+    return kind(**{field: getattr(a, field) for field in kind.__dataclass_fields__ if field not in others}, **others)
+
+
 def _manifest(a: argparse.Namespace) -> None:
     from cbmir.datasets.manifest import manifest_lines, write_manifest
     from cbmir.flags.source import source_options
@@ -68,10 +73,7 @@ def _manifest(a: argparse.Namespace) -> None:
 def _manifest_check(a: argparse.Namespace) -> None:
     from cbmir.inspection import InspectionOptions, inspect
 
-    options = InspectionOptions(
-        k=a.k, gallery=a.gallery, distance=a.distance, ray_address=a.ray_address, overwrite=a.overwrite
-    )
-    inspect(Study(a.study), options)
+    inspect(Study(a.study), _options(InspectionOptions, a))
 
 
 def _phantoms(a: argparse.Namespace) -> None:
@@ -91,7 +93,7 @@ def _phantoms(a: argparse.Namespace) -> None:
 def _pack(a: argparse.Namespace) -> None:
     from cbmir.pack import PackOptions, pack_images
 
-    pack_images(Study(a.study), PackOptions(**{field: getattr(a, field) for field in PackOptions.__dataclass_fields__}))
+    pack_images(Study(a.study), _options(PackOptions, a))
 
 
 def _embed(a: argparse.Namespace) -> None:
@@ -128,15 +130,13 @@ def _embed_options(a: argparse.Namespace):
 def _embeddings_import(a: argparse.Namespace) -> None:
     from cbmir.importing import ImportOptions, import_embeddings
 
-    options = ImportOptions(
-        match=a.match,
-        key_column=a.key_column,
-        vector_column=a.vector_column,
-        dtype=a.dtype_stored,
-        max_failures=a.max_failures,
-        overwrite=a.overwrite,
-    )
-    import_embeddings(Study(a.study), a.encoder, a.files, options)
+    import_embeddings(Study(a.study), a.encoder, a.files, _options(ImportOptions, a, dtype=a.dtype_stored))
+
+
+def _remove(a: argparse.Namespace) -> None:
+    from cbmir.removal import RemoveOptions, remove
+
+    remove(Study(a.study), _options(RemoveOptions, a))
 
 
 def _index(a: argparse.Namespace) -> None:
@@ -257,17 +257,7 @@ def _encoders_fetch(a: argparse.Namespace) -> None:
 def _encoders_check(a: argparse.Namespace) -> None:
     from cbmir.encoders.check import CheckOptions, check_all
 
-    options = CheckOptions(
-        image_size=a.image_size,
-        weights=a.weights,
-        random_weights=a.random_weights,
-        batch_size=a.batch_size,
-        device=a.device,
-        precision=a.precision,
-        compiled=a.compile,
-        reach=_reach(a),
-    )
-    for line in check_all(a.names, options):
+    for line in check_all(a.names, _options(CheckOptions, a, compiled=a.compile, reach=_reach(a))):
         print(line, flush=True)
 
 
@@ -291,6 +281,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "pack": _pack,
     "embed": _embed,
     "embeddings import": _embeddings_import,
+    "remove": _remove,
     "index": _index,
     "search": _search,
     "evaluate": _evaluate,

@@ -140,7 +140,8 @@ def _packed(study: Study) -> str:
 
 
 def _encoder(study: Study, encoder: str, manifest: dict) -> Iterator[str]:
-    from cbmir.embedding.account import account
+    from cbmir.embedding.account import account, orphans_line
+    from cbmir.select import embedded_by
 
     run = study.run_of("embeddings", f"encoder={path_name(encoder)}")
     counted = account(study, encoder)
@@ -151,6 +152,8 @@ def _encoder(study: Study, encoder: str, manifest: dict) -> Iterator[str]:
         yield f"note  {counted.line()}; try them again with: {_embed_again(study, encoder)} --retry-failures"
     else:
         yield f"ok    {counted.line()}"
+    if line := orphans_line(study, encoder, embedded_by(encoder)):
+        yield f"note  {line}"
     for dataset, command in (("index", "cbmir index"), ("neighbors", "cbmir search")):
         for name in study.names(dataset, path_name(encoder)):
             made = study.run_of(dataset, path_name(encoder), path_name(name))

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from cbmir.cluster import ray_session, resources, timeline
-from cbmir.embedding.account import Account, account, embedded_digest, remove_doubles
+from cbmir.embedding.account import Account, account, embedded_digest, orphans_line, remove_doubles
 from cbmir.embedding.addresses import staging, sweep, sweep_debris, write_addresses
 from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.packing import Group, Packing, pack
@@ -57,6 +57,8 @@ def embed(study: Study, encoders: list[str], options: EmbedOptions, *, say=print
     accounts = [account(study, plan.spec.name) for plan in plans]
     for result in accounts:
         say(result.line())
+        if line := orphans_line(study, result.encoder, embedded_by(result.encoder)):
+            say(line)
     for result in accounts:
         refuse_many_failures(result.encoder, result.failed, result.total, options.max_failures, see="failures")
     return accounts

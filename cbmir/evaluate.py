@@ -11,8 +11,9 @@ import duckdb
 import pyarrow as pa
 
 from cbmir.errors import UserError
+from cbmir.exclusions import exclusion_codes
 from cbmir.schemas import METRICS, QUERY_METRICS
-from cbmir.search import EXACT, exclusion_codes, outdated
+from cbmir.search import EXACT, outdated
 from cbmir.select import attach, attach_done, attach_manifest, connect, select_where
 from cbmir.sql_files import bind, create, names, read
 from cbmir.store import Study, path_name, run_record
@@ -73,9 +74,10 @@ def find_searches(study: Study) -> list[Searched]:
             run = study.require("neighbors", path_name(encoder), path_name(index))
             if outdated(study, encoder, run):
                 asked = run["parameters"]["index"]
+                made = "the index or the duplicates found" if "duplicates" in run["inputs"] else "the index"
                 name = f" --save-as {index}" if index != asked else ""
                 raise UserError(
-                    f"neighbors of {encoder} by {index} are older than the manifest, the embeddings or the index; search "
+                    f"neighbors of {encoder} by {index} are older than the manifest, the embeddings or {made}; search "
                     f"again, with the same flags: cbmir search --study {study.address} --encoder {encoder} --index {asked}{name}"
                 )
             found.append(Searched(encoder, index, run))

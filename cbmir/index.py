@@ -21,7 +21,7 @@ from cbmir.indexing.files import fetch, local_directory, refuse_damaged, writing
 from cbmir.indexing.graph import open_graph
 from cbmir.indexing.opened import OpenIndex
 from cbmir.indexing.rows import Rows, Together
-from cbmir.indexing.shard import Shape, shard_name
+from cbmir.indexing.shard import Shape, shard_name, totals
 from cbmir.indexing.tune import find_expansion, sample_of
 from cbmir.indexing.update import differences, update_shards
 from cbmir.select import keys_where
@@ -194,21 +194,15 @@ def _record(
     """run.json, and the codec's arrays beside it."""
     with writing(out) as directory:
         codec.save(directory)
-    without = [key for shard in shards for key in shard["without_direction"]]
     return draft | {
         "layout": LAYOUT,
-        "rows": sum(shard["rows"] for shard in shards),
-        "zero_vectors": len(without),
+        **totals(shards),
         "dim": len(codec.centre),
         "stored_dtype": stored,
         "codec": codec.described(),
         "shards": shards,
         "expansion_search": options.expansion_search or EXPANSION,
         "rerank": options.rerank,
-        "size_bytes": sum(file["bytes"] for shard in shards for file in shard["files"].values()),
-        "graph_bytes": sum(
-            file["bytes"] for shard in shards for name, file in shard["files"].items() if name.endswith(".usearch")
-        ),
     }
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cbmir.cluster import ray_session
-from cbmir.embedding.account import counted, remove_doubles
+from cbmir.embedding.account import counted, orphans_line, remove_doubles
 from cbmir.embedding.addresses import sweep_debris
 from cbmir.errors import UserError, refuse_many_failures
 from cbmir.images.shrunk import Shrink
@@ -73,6 +73,8 @@ def pack_images(study: Study, options: PackOptions, *, say=print) -> PackAccount
         _run(study, options, manifest, say)
     found = account(study)
     say(f"pack: {found.line()}; short side {options.short_side}, {size(study) / 1e6:,.1f} MB")
+    if line := orphans_line(study, "pack", PACKED_LEDGER):
+        say(line)
     total = found.packed + found.failed
     refuse_many_failures("pack", found.failed, total, options.max_failures, see="packed_failures")
     return found

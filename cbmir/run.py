@@ -11,9 +11,10 @@ from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.plan import resolve_all
 from cbmir.embedding.source import packed_for
 from cbmir.evaluate import evaluate
+from cbmir.exclusions import exclusion_codes
 from cbmir.index import IndexOptions, build_index, index_line, refuse_bad_name
 from cbmir.report import leaderboard, leaderboard_text, write_report
-from cbmir.search import EXACT, SearchOptions, exclusion_codes, search
+from cbmir.search import EXACT, SearchOptions, search
 from cbmir.select import keys_where
 from cbmir.store import Study
 

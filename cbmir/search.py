@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cbmir.errors import UserError, nearest
+from cbmir.errors import UserError
+from cbmir.exclusions import duplicates_digest, exclusion_codes, exclusion_inputs
 from cbmir.index import METRICS, open_index
 from cbmir.indexing.opened import OpenIndex
 from cbmir.progress import Progress
 from cbmir.schemas import NEIGHBORS
 from cbmir.searching.searchers import Codes, ExactSearch, Found, IndexSearch, torch_device
 from cbmir.searching.spread import in_turn, spread
-from cbmir.select import attach_manifest, connect, keys_where
+from cbmir.select import keys_where
 from cbmir.store import Study, changed_parameter, fingerprint, path_name, run_record
 from cbmir.vectors import Part, Vectors, find_encoder
 
@@ -28,7 +29,6 @@ TRAIN = "split = 'train'"
 DEPTH = 100
 MOST_NEIGHBORS = 10_000  # ranks are int16
 ROWS_PER_FILE = 1_000_000  # neighbors
-_DATASETS_OWN = ("patient_id", "study_id", "volume_id")
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
         "rerank": options.rerank,
     }
     inputs = {"embeddings": vectors.run["fingerprint"], "manifest": study.require("manifest")["fingerprint"]}
+    inputs |= exclusion_inputs(study, options.exclude_same)
     if built:
         inputs["index"] = built["fingerprint"]
     draft = run_record("search", parameters=parameters, inputs=inputs, rows=0)
@@ -151,12 +152,14 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
 
 
 def outdated(study: Study, encoder: str, run: dict[str, Any]) -> bool:
-    """Whether what a search's run.json names as its inputs has changed since: manifest, embeddings or index."""
+    """Whether what a search's run.json names as its inputs has changed since: manifest, embeddings, index, or the duplicates passed over."""
     now = {
         "manifest": study.run_of("manifest"),
         "embeddings": study.run_of("embeddings", f"encoder={path_name(encoder)}"),
         "index": study.run_of("index", path_name(encoder), path_name(run["parameters"]["index"])),
     }
+    if "duplicates" in run["inputs"]:
+        now["duplicates"] = {"fingerprint": duplicates_digest(study)}
     return any((now[name] or {}).get("fingerprint") != made for name, made in run["inputs"].items() if name in now)
 
 
@@ -225,33 +228,6 @@ def _roles(study: Study, vectors: Vectors, gallery: str, queries: str, built: di
                 f"(it was built with {built['parameters']['gallery']!r}); build one with that gallery, or search exact"
             )
     return Roles(keys["gallery"], keys["queries"], asked["gallery"], asked["queries"])
-
-
-def exclusion_codes(study: Study, columns: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Ascending manifest keys (n,) and, for each column, a code (n, c) that is equal where the values are; -1: null.
-
-    Null is no value: two images without a patient are not the same patient. Ids are a dataset's own: patient '1' of one
-    dataset is not patient '1' of another.
-    """
-    connection = connect()
-    attach_manifest(connection, study)
-    have = [row[0] for row in connection.execute("DESCRIBE manifest").fetchall()]
-    for column in columns:
-        if column not in have:
-            near = nearest(column, have)
-            raise UserError(
-                f"--exclude-same {column}: no such column in the manifest; {near + '; ' if near else ''}columns: {', '.join(have)}"
-            )
-    quoted = ['"' + column.replace('"', '""') + '"' for column in columns]
-    within = ["dataset, " if column in _DATASETS_OWN else "" for column in columns]
-    ranked = "".join(
-        f", CASE WHEN {q} IS NULL THEN -1 ELSE dense_rank() OVER (ORDER BY {w}{q}) END AS c{i}"
-        for i, (q, w) in enumerate(zip(quoted, within, strict=True))
-    )
-    table = connection.sql(f"SELECT image_key{ranked} FROM manifest ORDER BY image_key").to_arrow_table()
-    codes = [table[f"c{i}"].to_numpy() for i in range(len(columns))]
-    empty = np.zeros((table.num_rows, 0), np.int64)
-    return table["image_key"].to_numpy(), np.stack(codes, axis=1) if codes else empty
 
 
 def _write(out, found: Iterator[tuple[np.ndarray, Found]], progress: Progress) -> int:

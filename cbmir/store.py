@@ -45,6 +45,7 @@ _MADE_BY = {
     "metrics": "cbmir evaluate",
     "report": "cbmir report",
 }
+JOURNAL = "removal.json"  # of a removal that is unfinished (cbmir/removing/journal.py)
 _PACKAGES = ("ray", "torch", "timm", "open_clip_torch", "pyarrow", "usearch", "duckdb", "pandas", "numpy", "pillow")
 
 
@@ -75,10 +76,14 @@ def path_name(name: str) -> str:
 
 
 class Study:
-    """The directory of one study, local or on an object store."""
+    """The directory of one study, local or on an object store.
 
-    def __init__(self, address: str) -> None:
+    removing: whether this is the removal that other stages refuse to work beside.
+    """
+
+    def __init__(self, address: str, *, removing: bool = False) -> None:
         self.address = str(address)
+        self.removing = removing
         self.fs, self.root = open_filesystem(self.address)
         self.is_local = isinstance(self.fs, pafs.LocalFileSystem)
 
@@ -118,7 +123,9 @@ class Study:
         return self.read_json(*parts, "run.json")
 
     def require(self, *parts: str) -> dict[str, Any]:
-        """run.json of a dataset that must be there and finished."""
+        """run.json of a dataset that must be there and finished; every stage asks for the manifest's."""
+        if parts == ("manifest",):
+            self.refuse_unfinished_removal()
         # the first thing that a stage asks, and asked impatiently: the store's address may be wrong
         run = self.run_of(*parts) if self.exists(*parts, "run.json") else None
         if run is not None:
@@ -132,6 +139,13 @@ class Study:
         if not self.exists(*parts):
             raise ContractError(f"{name} is not in the study {self.address}; make it with: {command}")
         raise ContractError(f"{name} is unfinished (it has no run.json); finish it with: {command}")
+
+    def refuse_unfinished_removal(self) -> None:
+        """ContractError where a removal has been killed: what is left of its images must not get into new results."""
+        if not self.removing and self.exists(JOURNAL):
+            raise ContractError(
+                f"a removal of images from the study {self.address} is unfinished; finish it with: cbmir remove --study {self.address}"
+            )
 
     def write_bytes(self, data: bytes | pa.Buffer, *parts: str, mode: int = 0o666) -> None:
         """Write one file whole or not at all; `mode`: permissions of a local file, less the process's umask."""

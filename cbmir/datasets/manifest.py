@@ -30,6 +30,7 @@ def write_manifest(
 
     A study that already has the same manifest is left alone; one that has another is refused unless `overwrite`.
     """
+    study.refuse_unfinished_removal()
     remarks = Remarks()
     table, notes = read_source(source, roots, options, remarks, salt=lambda: salt_of(study, options.salt_file))
     parameters = {"source": source, **options.said(), "notes": notes}
@@ -39,10 +40,16 @@ def write_manifest(
     if before and before["inputs"] == run["inputs"]:
         return before, False
     if before and not overwrite:
+        removed = before.get("removed")
+        back = (
+            f"; {removed:,} images were removed from it and come back where the source still has them"
+            if removed
+            else ""
+        )
         raise UserError(
             f"the study {study.address} has another manifest ({before['rows']:,} images from "
             f"'{before['parameters']['source']}'); found {table.num_rows:,} images that differ from it; "
-            "use another --study, or --overwrite to replace it"
+            f"use another --study, or --overwrite to replace it{back}"
         )
     _refuse_moved(study, table)
     with study.publishing("remarks", "manifest") as out:

@@ -67,17 +67,21 @@ class Remarks:
         return pa.concat_tables([REMARKS.empty_table(), *self._tables]).combine_chunks()
 
     def summary(self) -> list[dict]:
-        """One entry a kind: remark, count and the first of it as 'FILE row ROW: detail'."""
-        table = self.table()
-        found = []
-        for kind in pc.unique(table["remark"]).to_pylist():
-            of_kind = table.filter(pc.equal(table["remark"], kind))
-            first = of_kind.slice(0, 1).to_pylist()[0]
-            place = os.path.basename(first["file"]) if first["file"] else ""
-            line = f" row {first['row']}" if first["row"] is not None else ""
-            where = f"{place}{line}: " if place or line else ""
-            found.append({"remark": kind, "count": of_kind.num_rows, "first": f"{where}{first['detail']}"})
-        return found
+        """One entry a kind, as `summary` has it."""
+        return summary(self.table())
+
+
+def summary(table: pa.Table) -> list[dict]:
+    """Remarks -> one entry a kind: remark, count and the first of it as 'FILE row ROW: detail'."""
+    found = []
+    for kind in pc.unique(table["remark"]).to_pylist():
+        of_kind = table.filter(pc.equal(table["remark"], kind))
+        first = of_kind.slice(0, 1).to_pylist()[0]
+        place = os.path.basename(first["file"]) if first["file"] else ""
+        line = f" row {first['row']}" if first["row"] is not None else ""
+        where = f"{place}{line}: " if place or line else ""
+        found.append({"remark": kind, "count": of_kind.num_rows, "first": f"{where}{first['detail']}"})
+    return found
 
 
 def _column(values: Iterable, kind: pa.DataType) -> pa.Array:

@@ -48,11 +48,35 @@ def counted(study: Study, ledger: Ledger) -> tuple[int, int, int]:
     ).fetchall()[0]
 
 
-def embedded_digest(study: Study, encoder: str) -> str:
-    """SHA-256 of the keys that have a vector: a retried failure makes other embeddings, and what was searched in them is outdated."""
+def orphans(study: Study, ledger: Ledger) -> int:
+    """How many images a ledger knows that the manifest no longer has."""
     connection = connect()
+    attach_manifest(connection, study)
+    attach_ledger(connection, "done", study, ledger)
+    return connection.execute(
+        "SELECT count(DISTINCT image_key) FROM done ANTI JOIN manifest USING (image_key)"
+    ).fetchall()[0][0]
+
+
+def orphans_line(study: Study, what: str, ledger: Ledger) -> str | None:
+    """What a person is told of a ledger's orphans, None where there are none."""
+    count = orphans(study, ledger)
+    if count == 0:
+        return None
+    return (
+        f"{what}: {count:,} more images that the manifest no longer has, kept in case they come back; "
+        f"remove them with: cbmir remove --study {study.address} --orphans"
+    )
+
+
+def embedded_digest(study: Study, encoder: str) -> str:
+    """SHA-256 of the manifest's keys that have a vector: a retried failure makes other embeddings, and what was searched in them is outdated."""
+    connection = connect()
+    attach_manifest(connection, study)
     attach_done(connection, "done", study, encoder)
-    keys = connection.sql("SELECT image_key FROM done WHERE NOT failed ORDER BY image_key").to_arrow_table()
+    keys = connection.sql(
+        "SELECT image_key FROM done SEMI JOIN manifest USING (image_key) WHERE NOT failed ORDER BY image_key"
+    ).to_arrow_table()
     return hashlib.sha256(keys["image_key"].to_numpy().tobytes()).hexdigest()
 
 

@@ -87,6 +87,19 @@ def embed(command: ArgumentParser) -> None:
     overwrite(command)
 
 
+def remove(command: ArgumentParser) -> None:
+    study(command)
+    command.add_argument("--where", metavar="SQL", help="images by a predicate over the manifest")
+    command.add_argument("--ids", metavar="FILE", help="images by their ids, one image_id a line")
+    command.add_argument("--orphans", action="store_true", help="images that the manifest no longer has")
+    command.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+    command.add_argument(
+        "--check",
+        action="store_true",
+        help="remove nothing: look for the --ids in every file, exit with 1 if one is found",
+    )
+
+
 def index_options(command: ArgumentParser) -> None:
     command.add_argument("--dtype", default="bf16", help="of the index: bf16 (default), f16, f32, i8")
     command.add_argument(
@@ -162,7 +175,7 @@ def search_options(command: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="COLUMN",
-        help="pass over neighbors with the query's value, e.g. patient_id",
+        help="pass over neighbors with the query's value, e.g. patient_id; duplicate_group: its copies that manifest check found",
     )
 
 

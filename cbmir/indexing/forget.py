@@ -12,7 +12,7 @@ from cbmir.indexing.codec import Codec
 from cbmir.indexing.files import local_directory, writing
 from cbmir.indexing.graph import contains, open_graph
 from cbmir.indexing.rows import Rows
-from cbmir.indexing.shard import Shape, shard_name
+from cbmir.indexing.shard import Shape, shard_name, totals
 from cbmir.indexing.update import update_shards
 from cbmir.store import Study, path_name
 
@@ -20,7 +20,8 @@ from cbmir.store import Study, path_name
 def forget(study: Study, encoder: str, name: str, keys: np.ndarray) -> None:
     """Take `keys` (n,) int64 out of graph, key and vector files of an index; those that it does not hold change nothing.
 
-    Its run.json keeps the inputs it was built of: the stage that wrote them makes it current again. An unfinished or unreadable one is deleted.
+    Its run.json keeps the inputs it was built of: the stage that wrote them makes it current again. An unfinished one, and one that
+    nothing is left of, is deleted.
     """
     target = ("index", path_name(encoder), path_name(name))
     with held(study, *target):
@@ -31,7 +32,11 @@ def forget(study: Study, encoder: str, name: str, keys: np.ndarray) -> None:
         with local_directory(study, *target) as old:
             shape = _shape(old, run)
             gone = np.unique(np.asarray(keys, np.int64))
-            if not any(len(np.intersect1d(rows.keys, gone)) for rows in _rows(old, run)):
+            stay = sum(len(np.setdiff1d(rows.keys, gone)) for rows in _rows(old, run))
+            if stay == sum(shard["stored"] for shard in run["shards"]):
+                return
+            if stay == 0:
+                study.delete(*target)
                 return
             with study.publishing(*target) as out:
                 with writing(out) as directory:
@@ -39,8 +44,7 @@ def forget(study: Study, encoder: str, name: str, keys: np.ndarray) -> None:
                 shards, counts = update_shards(out, old, run["shards"], shape, gone=gone, new=gone[:0], vectors=None)
                 out.run = run | {
                     "shards": shards,
-                    "rows": sum(shard["rows"] for shard in shards),
-                    "zero_vectors": sum(len(shard["without_direction"]) for shard in shards),
+                    **totals(shards),
                     "change": {"removed": len(gone), "added": 0, "shards": counts},
                 }
 

@@ -115,6 +115,17 @@ def _told(path: str) -> dict[str, Any]:
     return {"bytes": os.path.getsize(path), "sha256": sha256(path)}
 
 
+def totals(shards: list[dict[str, Any]]) -> dict[str, Any]:
+    """What run.json says of all shards together."""
+    files = {name: told["bytes"] for shard in shards for name, told in shard["files"].items()}
+    return {
+        "rows": sum(shard["rows"] for shard in shards),
+        "zero_vectors": sum(len(shard["without_direction"]) for shard in shards),
+        "size_bytes": sum(files.values()),
+        "graph_bytes": sum(size for name, size in files.items() if name.endswith(".usearch")),
+    }
+
+
 def sha256(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -24,15 +24,15 @@ def hash_groups(connection: duckdb.DuckDBPyConnection, hashes: np.ndarray, *, di
         connection.register("bands", bands)
         text = read("staging", "alike_hashes")
         pairs = connection.sql(text, params=bind(text, {"distance": distance, "most": _MOST_IN_BAND})).to_arrow_table()
-        groups = _joined(hashes, pairs["a"].to_numpy(), pairs["b"].to_numpy())
+        groups = components(hashes, pairs["a"].to_numpy(), pairs["b"].to_numpy())
     return pa.table({"perceptual_hash": hashes, "hash_group": groups})
 
 
-def _joined(hashes: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The least hash that each can be reached from, by pairs."""
-    order = np.argsort(hashes)
-    left, right = (np.searchsorted(hashes, side, sorter=order) for side in (a, b))
-    label = np.arange(len(hashes))  # places in ascending order
+def components(nodes: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Distinct nodes (n,) int64 and pairs a, b (m,) of them -> the least node that each can be reached from, by pairs (n,)."""
+    order = np.argsort(nodes)
+    left, right = (np.searchsorted(nodes, side, sorter=order) for side in (a, b))
+    label = np.arange(len(nodes))  # places in ascending order
     while True:
         least = np.minimum(label[left], label[right])
         before = label.copy()
@@ -41,6 +41,6 @@ def _joined(hashes: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         label = label[label]  # halves the way to the group's least
         if (label == before).all():
             break
-    groups = np.empty_like(hashes)
-    groups[order] = hashes[order][label]
+    groups = np.empty_like(nodes)
+    groups[order] = nodes[order][label]
     return groups

@@ -1,0 +1,1 @@
+"""Parts of the removal of images from a study."""
