@@ -161,8 +161,16 @@ def _encoder(study: Study, encoder: str, manifest: dict) -> Iterator[str]:
                 yield f"act   {dataset} {name} of {encoder} is unfinished; run again: {command}"
             elif _is_old(study, encoder, dataset, made):
                 yield f"act   {dataset} {name} of {encoder} is older than what it was made from; run again: {command}"
+            elif dataset == "index" and (wrong := _damage(study, encoder, name)):
+                yield f"act   {wrong}"
             else:
                 yield f"ok    {dataset} {name} of {encoder}: {made['rows']:,} rows"
+
+
+def _damage(study: Study, encoder: str, name: str) -> str | None:
+    from cbmir.index import damage
+
+    return damage(study, encoder, name)
 
 
 def _embed_again(study: Study, encoder: str) -> str:

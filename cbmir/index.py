@@ -299,6 +299,20 @@ def open_index(study: Study, encoder: str, name: str) -> OpenIndex:
     return opened
 
 
+def damage(study: Study, encoder: str, name: str) -> str | None:
+    """What is wrong with the files of a finished index, all of which are read; None: nothing."""
+    target = ("index", path_name(encoder), path_name(name))
+    run = study.require(*target)
+    if run.get("layout") != LAYOUT:
+        return f"index {name} of {encoder} was built by another version of cbmir; rebuild it"
+    try:
+        with local_directory(study, *target) as directory:
+            refuse_damaged(directory, _files(run), named=f"index {name} of {encoder}", whole=True)
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def _opened(directory: str, run: dict[str, Any], named: str) -> OpenIndex:
     refuse_damaged(directory, _files(run), named=named)
     codec = _codec(directory, run)

@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 import torch
 
+from cbmir.doctor import examine
 from cbmir.errors import UserError
 from cbmir.holding import held
-from cbmir.index import IndexOptions, build_index, index_line, open_index
+from cbmir.index import IndexOptions, build_index, damage, index_line, open_index
 from cbmir.indexing.forget import forget, holds
 from cbmir.indexing.tune import recall
+from cbmir.removal import RemoveOptions, remove
 from cbmir.schemas import image_key
 from cbmir.search import SearchOptions, search
 from cbmir.searching.searchers import ExactSearch, IndexSearch, no_codes
 from cbmir.store import Study, fingerprint
 from cbmir.vectors import Vectors
 from tests.studies import make_study
-from tests.test_search import collection
+from tests.test_search import collection, neighbors
 
 
 @pytest.fixture
@@ -86,6 +88,20 @@ def test_a_graph_with_other_bytes_is_refused_by_its_checksum(study):
     path.write_bytes(damaged)
     with pytest.raises(UserError, match=r"has checksum \w{12}, run.json says \w{12}.*rebuild it"):
         open_index(study, "pixels32", "hnsw")
+
+
+@pytest.mark.parametrize("file", ["shard-00000.usearch", "shard-00000.vectors.npy", "shard-00000.keys.npy"])
+def test_doctor_reads_every_file_of_an_index(study, file):
+    build_index(study, "pixels32", "hnsw", IndexOptions())
+    assert damage(study, "pixels32", "hnsw") is None
+    path = Path(study.path("index", "pixels32", "hnsw", file))
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    assert f"{file} has checksum" in damage(study, "pixels32", "hnsw")
+    found = [line for line in examine(study) if "checksum" in line]
+    assert len(found) == 1
+    assert found[0].startswith("act   index hnsw of pixels32")
 
 
 def test_an_index_of_another_layout_or_older_than_the_embeddings_is_refused(study):
@@ -217,6 +233,26 @@ def test_forgotten_images_leave_no_byte_of_their_vectors_behind(tmp_path, dtype,
     index = open_index(study, "pixels32", "hnsw")
     np.testing.assert_array_equal(index.keys, np.sort([image_key(i) for i in rest]))
     compared(study, rest)
+
+
+def test_a_removal_takes_images_out_of_an_index_and_leaves_it_current(tmp_path):
+    """The whole way, by `cbmir remove`: the index is not built again, and searches go on."""
+    rows, vectors = collection(300)
+    study = make_study(tmp_path / "s", rows, vectors, files=3)
+    build_index(study, "pixels32", "hnsw", IndexOptions(gallery="true"))
+    said: list[str] = []
+    assert remove(study, RemoveOptions(where="patient_id = 'p14'"), say=said.append) == 3
+    assert "none holds them" in " ".join(said)
+    gone = [row["image_id"] for row in rows if row["patient_id"] == "p14"]
+    index = open_index(study, "pixels32", "hnsw")
+    assert len(gone) == 3
+    assert len(index) == 299 - 3
+    assert index.run["change"]["shards"] == {"kept": 0, "changed": 1, "rebuilt": 0}
+    shards = Path(study.path("index", "pixels32", "hnsw")).glob("shard-*")
+    assert index.run["size_bytes"] == sum(path.stat().st_size for path in shards)
+    assert build_index(study, "pixels32", "hnsw", IndexOptions(gallery="true"))[1] is False
+    search(study, "pixels32", "hnsw", SearchOptions(k=5, gallery="true"))
+    assert not {image_key(i) for i in gone} & {key for near in neighbors(study, "hnsw").values() for key, _ in near}
 
 
 def traces(index, vector: np.ndarray) -> list[bytes]:
