@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -537,3 +538,51 @@ def test_an_index_on_an_object_store_is_built_opened_updated_and_emptied(s3, ray
     assert holds(study, "pixels32", "hnsw", keys) == 0
     assert len(open_index(study, "pixels32", "hnsw")) == 298
     assert not study.files(".locks", suffix="")
+
+
+def test_a_shard_that_loses_everything_stays_as_an_empty_one(tmp_path, ray_session):
+    study, _ = grown(tmp_path / "s", first=0, last=300)
+    build_index(study, "pixels32", "hnsw", IndexOptions(gallery="true", shards=3))
+    lost = set(open_index(study, "pixels32", "hnsw").stored.shards[1].keys.tolist())
+    study, vectors = grown(
+        tmp_path / "s", first=0, last=300, without={i for i in range(300) if image_key(f"hand/{i}") in lost}
+    )
+    build_index(study, "pixels32", "hnsw", IndexOptions(gallery="true", shards=3))
+    assert [len(graph) for graph in open_index(study, "pixels32", "hnsw").graphs][1] == 0
+    compared(study, vectors)
+    forget(study, "pixels32", "hnsw", np.array([image_key(i) for i in vectors]))
+    assert not study.exists("index", "pixels32", "hnsw")
+
+
+# --- killed ------------------------------------------------------------------------------------------------------------
+
+
+def killed_while_building(study, *flags: str) -> None:
+    """`cbmir index --index hnsw`, ended by SIGKILL as soon as vectors are being written."""
+    command = [sys.executable, "-m", "cbmir", "index", "--study", study.address, "--encoder", "pixels32"]
+    process = subprocess.Popen(
+        [*command, "--index", "hnsw", *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    written = Path(study.path(".staging")).glob
+    while not any(path.stat().st_size for path in written("*/*.vectors.npy")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+
+
+def test_a_killed_build_leaves_what_was_there_and_the_next_one_finishes(tmp_path):
+    rng = np.random.default_rng(9)
+    rows = [{"image_id": f"a/{i}"} for i in range(10_000)]
+    vectors = {row["image_id"]: vector for row, vector in zip(rows, rng.standard_normal((10_000, 48)), strict=True)}
+    study = make_study(tmp_path / "s", rows, vectors)
+    killed_while_building(study)
+    with pytest.raises(UserError, match=r"no index 'hnsw'"):
+        open_index(study, "pixels32", "hnsw")
+    build_index(study, "pixels32", "hnsw", IndexOptions())
+    assert not study.exists(".staging")
+    killed_while_building(study, "--dtype", "i8", "--overwrite")
+    assert open_index(study, "pixels32", "hnsw").run["parameters"]["dtype"] == "bf16"
+    build_index(study, "pixels32", "hnsw", IndexOptions(dtype="i8", overwrite=True))
+    assert len(open_index(study, "pixels32", "hnsw")) == 10_000
+    assert not study.exists(".staging")
