@@ -45,7 +45,7 @@ format: $(READY) ## format the code and mend what the linter can
 bench: $(READY) ## measure speed and memory side by side; prints ratios
 	$(BIN)/python -m tests.bench
 
-bench-scale: $(READY) ## index, search and evaluate 0.1, 0.4 and 1.6 million drawn vectors; takes about an hour and 12 GB of disk
+bench-scale: $(READY) ## index, search and evaluate 0.1, 0.4 and 1.6 million drawn vectors; half an hour, 12 GB of disk
 	$(BIN)/python -m tests.bench.scale
 
 clean: ## remove the environment and the demo
