@@ -43,6 +43,7 @@ format: $(READY) ## format the code and mend what the linter can
 	$(BIN)/ruff format .
 
 bench: $(READY) ## measure speed and memory side by side; prints ratios
+	-@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m tests.bench
 
 bench-scale: $(READY) ## index, search and evaluate 0.1, 0.4 and 1.6 million drawn vectors; half an hour, 12 GB of disk

@@ -1,7 +1,7 @@
 """Approximate search at equal recall: an index of cbmir, with re-ranking, against faiss-cpu's HNSW and hnswlib; same vectors, same threads, in turn.
 
-Of each, the least expansion that reaches a recall@10 is found first; then all of them are timed at it. `pip install faiss-cpu hnswlib` first: nothing
-but this needs them.
+Of each, the least expansion that reaches a recall@10 is found first; then all of them are timed at it. `make bench` installs both: nothing but this
+needs them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Exact search against faiss-cpu's IndexFlatIP and USearch's exact mode: same vectors, same threads, same neighbors, in turn.
 
 Ours takes the vectors as they are stored, tile by tile, and its time holds everything that is done to them; faiss has normalised them and copied
-them into its index beforehand. `pip install faiss-cpu` first: nothing but this needs it.
+them into its index beforehand. `make bench` installs faiss-cpu: nothing but benchmarks needs it. Where there is a GPU, it is timed, too.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ def compare(gallery: np.ndarray, queries: np.ndarray, faiss, threads: int) -> No
         "faiss": lambda: flat.search(unit_queries, K)[1],
         "USearch": lambda: usearch(unit_gallery, unit_queries[:USEARCH_QUERIES], threads),
     }
+    if torch.cuda.is_available():
+        searches["cbmir, GPU"] = lambda: ours(gallery, queries, half=None, device="cuda")
     rates: dict[str, list[float]] = {name: [] for name in searches}
     found = {}
     for _ in range(REPEATS):
@@ -70,9 +72,9 @@ def compare(gallery: np.ndarray, queries: np.ndarray, faiss, threads: int) -> No
         )
 
 
-def ours(gallery: np.ndarray, queries: np.ndarray, *, half: bool | None) -> np.ndarray:
+def ours(gallery: np.ndarray, queries: np.ndarray, *, half: bool | None, device: str = "cpu") -> np.ndarray:
     """Rows (n, k) of the nearest."""
-    running = RunningTopK(Block(-1 - np.arange(len(queries)), queries), k=K, half=half)
+    running = RunningTopK(Block(-1 - np.arange(len(queries)), queries), k=K, half=half, device=device)
     for start in range(0, len(gallery), TILE):
         tile = gallery[start : start + TILE]
         running.add(Block(np.arange(start, start + len(tile)), tile))
