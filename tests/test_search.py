@@ -205,6 +205,22 @@ def test_zero_vectors_stay_out_of_the_graph_and_are_still_searched(tmp_path):
     assert len(found[image_key("a/20")]) == 19
 
 
+def test_a_filter_that_leaves_as_many_images_as_the_graph_holds_is_a_filter(tmp_path):
+    """Two vectors of zeros are not in the graph: without one other image, the gallery is still larger than the graph."""
+    rows = [{"image_id": f"a/{i}", "split": "train" if i < 20 else "test"} for i in range(21)]
+    rng = np.random.default_rng(0)
+    vectors = {row["image_id"]: rng.standard_normal(4) for row in rows}
+    vectors["a/5"] = vectors["a/6"] = np.zeros(4)
+    vectors["a/0"] = vectors["a/20"]
+    study = make_study(tmp_path / "s", rows, vectors)
+    build_index(study, "pixels32", "hnsw", IndexOptions())
+    gallery = "split = 'train' AND image_id != 'a/0'"
+    for index in ("hnsw", "exact"):
+        search(study, "pixels32", index, SearchOptions(k=5, gallery=gallery))
+    assert neighbors(study, "hnsw") == neighbors(study, "exact")
+    assert image_key("a/0") not in [key for key, _ in neighbors(study, "hnsw")[image_key("a/20")]]
+
+
 def test_an_index_older_than_the_embeddings_is_rebuilt_and_its_search_outdated(study):
     from cbmir.evaluate import find_searches
     from cbmir.search import outdated

@@ -97,6 +97,9 @@ class Together:
     def __init__(self, shards: Iterable[Rows]) -> None:
         self.shards = list(shards)
 
+    def __len__(self) -> int:
+        return sum(map(len, self.shards))
+
     def vectors(self, keys: np.ndarray) -> np.ndarray:
         """keys (m,) int64 -> (m, dim) float32; zeros for a key that is not here."""
         if len(self.shards) == 1:

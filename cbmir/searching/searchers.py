@@ -28,6 +28,8 @@ class Stored(Source, Protocol):
     def vectors(self, keys: np.ndarray) -> np.ndarray:
         """keys (m,) int64, -1 for none -> (m, dim) float32, anything for none."""
 
+    def __len__(self) -> int: ...
+
 
 class Codec(Protocol):
     def usable(self, vectors: np.ndarray) -> np.ndarray | bool:
@@ -111,7 +113,7 @@ class IndexSearch:
         self.index, self.gallery, self.codes, self.k = index, gallery, codes, k
         self.expansion, self.rerank, self.threads = expansion, rerank, threads
         self.exact = ExactSearch(index.stored, gallery, codes, k=k, metric=index.metric, device=device)
-        self.share = min(1.0, len(gallery) / max(1, len(index)))
+        self.share = len(gallery) / max(1, len(index.stored))  # of all that the index was made of; 1: no filter
 
     def block(self, keys: np.ndarray, queries: np.ndarray) -> Found:
         """As ExactSearch.block."""
@@ -169,7 +171,7 @@ class IndexSearch:
     def _is_allowed(self, keys: np.ndarray, near: np.ndarray) -> np.ndarray:
         """(n, depth): neither the query itself, nor outside the gallery, nor excluded by a common value."""
         allowed = near != keys[:, None]
-        if self.share < 1 or len(self.gallery) < len(self.index):
+        if self.share < 1:
             place = np.minimum(np.searchsorted(self.gallery, near), len(self.gallery) - 1)
             allowed &= self.gallery[place] == near
         mine = codes_of(self.codes, keys)
