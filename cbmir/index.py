@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
@@ -18,17 +17,15 @@ from cbmir.holding import held
 from cbmir.indexing.build import build_shards, fitted
 from cbmir.indexing.codec import DTYPES, Codec
 from cbmir.indexing.files import fetch, local_directory, refuse_damaged, writing
-from cbmir.indexing.graph import open_graph
 from cbmir.indexing.opened import OpenIndex
-from cbmir.indexing.rows import Rows, Together
-from cbmir.indexing.shard import Shape, shard_name, totals
+from cbmir.indexing.opening import LAYOUT, codec_of, files_of_run, opened
+from cbmir.indexing.shard import Shape, totals
 from cbmir.indexing.tune import find_expansion, sample_of
 from cbmir.indexing.update import differences, update_shards
 from cbmir.select import keys_where
 from cbmir.store import Publication, Study, path_name, run_record
 from cbmir.vectors import Vectors, find_encoder
 
-LAYOUT = 2  # of an index's files
 METRICS = ("cos", "ip", "l2")
 EXPANSION = 256
 _HOW_TO_SEARCH = ("expansion_search", "recall", "recall_at", "rerank")  # may change without the graph
@@ -168,8 +165,8 @@ def _updated(
     draft: dict[str, Any],
 ) -> dict[str, Any]:
     with local_directory(study, *target) as old:
-        refuse_damaged(old, _files(before), named="/".join(target))
-        codec = _codec(old, before)
+        refuse_damaged(old, files_of_run(before), named="/".join(target))
+        codec = codec_of(old, before)
         gone, new = (
             differences(vectors, keys, old, before["shards"])
             if before["inputs"] != draft["inputs"]
@@ -253,15 +250,6 @@ def refuse_bad_name(name: str) -> None:
         )
 
 
-def _files(run: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {name: told for shard in run["shards"] for name, told in shard["files"].items()}
-
-
-def _codec(directory: str, run: dict[str, Any]) -> Codec:
-    made = run["parameters"]
-    return Codec.opened(directory, metric=made["metric"], dtype=made["dtype"], scale=run["codec"]["scale"])
-
-
 def open_index(study: Study, encoder: str, name: str) -> OpenIndex:
     """A finished index, memory-mapped; one on an object store is fetched to a temporary directory first.
 
@@ -287,16 +275,16 @@ def open_index(study: Study, encoder: str, name: str) -> OpenIndex:
             f"index {name} of {encoder} holds vectors of {run['dim']}, the study has {vectors.dim}; rebuild it with: {again}"
         )
     if study.is_local:
-        return _opened(study.path(*target), run, f"index {name} of {encoder}")
+        return opened(study.path(*target), run, f"index {name} of {encoder}")
     directory = tempfile.mkdtemp(prefix="cbmir-")
     try:
         fetch(study, directory, *target)
-        opened = _opened(directory, run, f"index {name} of {encoder}")
+        index = opened(directory, run, f"index {name} of {encoder}")
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-    weakref.finalize(opened, shutil.rmtree, directory, ignore_errors=True)
-    return opened
+    weakref.finalize(index, shutil.rmtree, directory, ignore_errors=True)
+    return index
 
 
 def damage(study: Study, encoder: str, name: str) -> str | None:
@@ -307,19 +295,7 @@ def damage(study: Study, encoder: str, name: str) -> str | None:
         return f"index {name} of {encoder} was built by another version of cbmir; rebuild it"
     try:
         with local_directory(study, *target) as directory:
-            refuse_damaged(directory, _files(run), named=f"index {name} of {encoder}", whole=True)
+            refuse_damaged(directory, files_of_run(run), named=f"index {name} of {encoder}", whole=True)
     except UserError as error:
         return str(error)
     return None
-
-
-def _opened(directory: str, run: dict[str, Any], named: str) -> OpenIndex:
-    refuse_damaged(directory, _files(run), named=named)
-    codec = _codec(directory, run)
-    shape = Shape(run["dim"], "", codec, run["parameters"]["connectivity"], run["parameters"]["expansion_add"])
-    graphs, rows = [], []
-    for number, told in enumerate(run["shards"]):
-        stem = os.path.join(directory, shard_name(number))
-        graphs.append(open_graph(shape.graph(), f"{stem}.usearch", rows=told["rows"], named=named))
-        rows.append(Rows.opened(stem, rows=told["stored"], named=named))
-    return OpenIndex(graphs, Together(rows), codec, run)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from cbmir.holding import held
-from cbmir.indexing.codec import Codec
 from cbmir.indexing.files import local_directory, writing
 from cbmir.indexing.graph import contains, open_graph
+from cbmir.indexing.opening import codec_of
 from cbmir.indexing.rows import Rows
 from cbmir.indexing.shard import Shape, shard_name, totals
 from cbmir.indexing.update import update_shards
@@ -70,8 +70,7 @@ def holds(study: Study, encoder: str, name: str, keys: np.ndarray) -> int:
 
 def _shape(directory: str, run: dict) -> Shape:
     made = run["parameters"]
-    codec = Codec.opened(directory, metric=made["metric"], dtype=made["dtype"], scale=run["codec"]["scale"])
-    return Shape(run["dim"], run["stored_dtype"], codec, made["connectivity"], made["expansion_add"])
+    return Shape(run["dim"], run["stored_dtype"], codec_of(directory, run), made["connectivity"], made["expansion_add"])
 
 
 def _rows(directory: str, run: dict) -> Iterator[Rows]:

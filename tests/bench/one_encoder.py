@@ -62,11 +62,13 @@ class Figures:
 def measure(task: Task) -> Figures:
     """The plain loop and `Encoder.encode` in turn, on the same pixels with the same threads."""
     spec = resolve(task.name, random_seed=0)
-    encoder = build(spec, device=task.device, precision="auto")
+    plain = build(spec, device=task.device, precision="float32")
     shake(
-        encoder.module, 0
+        plain.module, 0
     )  # as libraries draw them, all images have nearly the same vector, or one that rounding decides
-    model = as_it_comes(encoder)
+    encoder = build(spec, device=task.device, precision="auto")
+    encoder.module.load_state_dict(plain.module.state_dict())  # in its own precision
+    model = as_it_comes(plain)
     pixels = pixels_of(spec, Path(task.images), MOST_IMAGES[encoder.device.type])
 
     def both(count: int) -> tuple[float, float]:
