@@ -98,7 +98,8 @@ def _build(study: Study, encoder: str, name: str, options: IndexOptions) -> tupl
     before = None if options.overwrite else study.run_of(*target)
     if before and before.get("layout") != LAYOUT:
         before = None
-    if before and before["fingerprint"] == draft["fingerprint"]:
+    tuned = options.recall is None or "recall" in (before or {})  # a run killed in between has built and not tuned
+    if before and before["fingerprint"] == draft["fingerprint"] and tuned:
         return before, False
     if before:
         _refuse_other(before, parameters, f"index {name} of {encoder}")
@@ -118,7 +119,6 @@ def _build(study: Study, encoder: str, name: str, options: IndexOptions) -> tupl
         made = _built(study, target, vectors, keys, options, draft)
     made["seconds"] = round(time.monotonic() - began, 2)
     if options.recall is not None:
-        study.write_json(made, *target, "run.json")  # finished; recall is measured on what is there
         made |= {"recall": _tuned(study, encoder, name, vectors, options)}
         made["expansion_search"] = made["recall"]["expansion_search"]
     study.write_json(made, *target, "run.json")

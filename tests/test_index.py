@@ -16,10 +16,13 @@ from cbmir.errors import UserError
 from cbmir.holding import held
 from cbmir.index import IndexOptions, build_index, damage, index_line, open_index
 from cbmir.indexing.forget import forget, holds
+from cbmir.indexing.rows import Rows, Together
 from cbmir.indexing.tune import recall
 from cbmir.removal import RemoveOptions, remove
 from cbmir.schemas import image_key
 from cbmir.search import SearchOptions, search
+from cbmir.searching.distance import Block
+from cbmir.searching.rescoring import rescored
 from cbmir.searching.searchers import ExactSearch, IndexSearch, no_codes
 from cbmir.store import Study, fingerprint
 from cbmir.vectors import Vectors
@@ -354,6 +357,33 @@ def test_principal_axes_hold_the_neighbors_of_vectors_that_lie_in_few_directions
         shares[axes] = recall(search.block(*asked)[0], true, np.full(60, 10))
     assert shares[2] < 0.9
     assert shares[9] > 0.99
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
+@pytest.mark.parametrize("metric", ["cos", "l2"])
+def test_lengths_whose_squares_are_no_float32_are_scored_again_all_the_same(metric, scale):
+    rng = np.random.default_rng(7)
+    vectors = (rng.standard_normal((300, 16)) * scale).astype(np.float32)
+    keys = np.arange(1, 301)
+    rows = Rows(keys, vectors)
+    found = rescored(metric, Block(-keys[:5], vectors[:5]), np.arange(5), np.tile(keys, (5, 1)), np.tile(rows.at(np.arange(300)), (5, 1, 1)), np.ones((5, 300), bool), k=4)  # fmt: skip
+    near = np.take_along_axis(np.tile(keys, (5, 1)), np.lexsort((np.tile(keys, (5, 1)), found))[:, :4], 1)
+    exact = ExactSearch(Together([rows]), keys, no_codes(), k=4, metric=metric).block(-keys[:5], vectors[:5])
+    np.testing.assert_array_equal(near, exact[0])
+
+
+def test_a_build_that_was_killed_before_it_was_tuned_is_tuned_by_the_next_one(study, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cbmir.index.find_expansion", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(study, "pixels32", "hnsw", IndexOptions(recall=0.9))
+    run, made = build_index(study, "pixels32", "hnsw", IndexOptions(recall=0.9))
+    assert made
+    assert run["recall"]["reached"]
+    assert build_index(study, "pixels32", "hnsw", IndexOptions(recall=0.9))[1] is False
 
 
 def test_the_expansion_for_a_recall_is_found_and_recorded(tmp_path):

@@ -75,8 +75,9 @@ def change(
     graph = shape.graph()
     open_graph(graph, files_of(old_stem)[0], rows=before["rows"], named=old_stem, mapped=False)
     old = Rows.opened(old_stem, rows=before["stored"], named=old_stem)
-    without = [key for key in before["without_direction"] if key not in set(gone.tolist())]
-    erase(graph, np.setdiff1d(np.intersect1d(gone, old.keys), np.array(before["without_direction"], np.int64)))
+    undirected = np.array(before["without_direction"], np.int64)
+    without = np.setdiff1d(undirected, gone).tolist()
+    erase(graph, np.setdiff1d(np.intersect1d(gone, old.keys), undirected))
     with RowFiles(stem, shape.dim, shape.stored) as rows:
         for keys, vectors in old.in_file_order(TILE):
             stay = ~np.isin(keys, gone)

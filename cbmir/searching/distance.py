@@ -77,6 +77,13 @@ class Scaled:
         return torch.ones(len(self.rows), device=self.rows.device) if self.factors is None else self.factors
 
 
+def has_plain_squares(block: Block) -> bool:
+    """Whether lengths can be squared and summed in float32: no vector but zero is shorter than 1e-15, or longer than 1e15, give or take its dim."""
+    vectors = torch.from_numpy(block.vectors)
+    peaks = torch.maximum(vectors.amax(dim=1), -vectors.amin(dim=1))
+    return bool(((peaks == 0) | ((peaks > 1e-15) & (peaks < 1e15))).all())
+
+
 class Metric(Protocol):
     """One notion of near."""
 

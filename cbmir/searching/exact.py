@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cbmir.searching.distance import METRICS, Block, Scaled, chunks
+from cbmir.searching.distance import METRICS, Block, Scaled, chunks, has_plain_squares
 from cbmir.searching.rounding import U
 from cbmir.searching.scoring import Exclude, FirstPass, kinds, never
 
 NO_KEY = np.iinfo(np.int64).max  # key of an empty place: sorts last
+
+_COLUMNS = 64  # of a tile at once, where every pair is computed
 
 
 class RunningTopK:
@@ -47,6 +49,7 @@ class RunningTopK:
         rounding = partial(self.metric.rounding, queries)
         copies = kinds(self.device, half, coarse)
         self._first = FirstPass(queries.unit(self.device), k=k, kinds=copies, rounding=rounding, weight=self._weight)
+        self._plain = has_plain_squares(queries)
         n = len(queries.keys)
         self.distances = np.full((n, k), np.inf, np.float32)
         self.keys = np.full((n, k), NO_KEY, np.int64)
@@ -58,6 +61,9 @@ class RunningTopK:
         """Take the gallery tile into account."""
         if len(gallery.keys) == 0:
             return
+        if self._weight is not None and not (self._plain and has_plain_squares(gallery)):
+            self._add_without_scores(gallery)
+            return
         tile = self.metric.tile(gallery, self.device)
         for found, places, alike in self._first.candidates(tile, self._least, self._excluder(gallery)):
             rows, columns = self._close(tile, found, places, alike)
@@ -68,6 +74,18 @@ class RunningTopK:
                 self._waiting > self.distances.size // 4
             ):  # to sort each time would cost more than what an older k-th lets through
                 self._merge()
+
+    def _add_without_scores(self, gallery: Block) -> None:
+        """Every pair in float64: squares of these lengths are no float32, and scores of them say nothing."""
+        n, exclude = len(self.queries.keys), self._excluder(gallery)
+        for start in range(0, len(gallery.keys), _COLUMNS):
+            columns = slice(start, min(start + _COLUMNS, len(gallery.keys)))
+            scores = torch.zeros((n, columns.stop - start), device=self.device)
+            exclude(slice(0, n), columns, scores)
+            rows, places = (pair.cpu().numpy() for pair in torch.nonzero(scores == 0, as_tuple=True))
+            distances = self.metric.distances(self.queries, gallery, rows, places + start)
+            self._new.append((rows, gallery.keys[places + start], distances))
+            self._merge()
 
     def _close(self, tile: Scaled, rows: Tensor, columns: Tensor, alike: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Those candidates that a product in float32 cannot exclude either; its bound is that of rounding.py without rounded copies."""

@@ -17,6 +17,7 @@ from cbmir.searching.distance import METRICS, Block
 
 _U = 2.0**-24
 _ONE = 2.0**-21
+_PLAIN = (1e-15, 1e15)  # lengths whose squares are float32 numbers; of others nothing is excluded
 
 
 def rescored(
@@ -49,13 +50,14 @@ def _in_float32(metric: str, queries: np.ndarray, vectors: np.ndarray) -> tuple[
     off = 2 * q.shape[1] * _U / (1 - 2 * q.shape[1] * _U) * sizes
     if metric == "cos":
         # of a product that is off by e, and lengths that are off by dim u: at most their sum
-        usable = sizes > 0
-        near = torch.where(usable, 1 - dots / sizes, 1.0)
-        off = torch.where(usable, off / sizes + 4 * q.shape[1] * _U, 0.0)
+        near = 1 - dots / sizes
+        off = off / sizes + 4 * q.shape[1] * _U
     elif metric == "ip":
         near = 1 - dots
     else:
         near = own**2 + lengths**2 - 2 * dots
         off = 2 * off + 8 * q.shape[1] * _U * lengths**2
+    plain = (lengths > _PLAIN[0]) & (lengths < _PLAIN[1]) & (own > _PLAIN[0]) & (own < _PLAIN[1])
+    near, off = torch.where(plain, near, 0.0), torch.where(plain, off, torch.inf)
     scale = near.abs() + (1 if metric != "l2" else 0)
     return near.numpy(), (off + 2 * _ONE * scale).numpy()
