@@ -37,6 +37,10 @@ class Progress:
             self.last_line = time.monotonic()
             print(self.line(note), file=self.stream, flush=True)
 
+    def advance(self, more: int) -> None:
+        """Set how far the stage is by how much it has got on."""
+        self.update(self.done + more)
+
     def line(self, note: str = "") -> str:
         """'embed: 640 / 1,500 images, 43.1/s, 0:00:20 left, 2 failed'."""
         return ", ".join(filter(None, (f"{self.title}: {self.done:,} / {self.total:,} {self.unit}", self._told(note))))

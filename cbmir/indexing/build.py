@@ -37,20 +37,10 @@ def build_shards(
     with Progress("index", len(keys), unit="vectors") as progress:
         if shards == 1:
             with writing(out) as directory:
-                counted = _Counted(progress)
                 tiles = vectors.tiles(keys, rows=TILE)
-                return [build(shape, tiles, os.path.join(directory, shard_name(0)), counted.add)]
+                return [build(shape, tiles, os.path.join(directory, shard_name(0)), progress.advance)]
         parts = [part for part in vectors.parts(shards) if len(vectors.keys(keys, part=part))]
         return _by_ray(out, vectors, keys, shape, parts, ray_address, progress)
-
-
-class _Counted:
-    def __init__(self, progress: Progress) -> None:
-        self.progress, self.done = progress, 0
-
-    def add(self, rows: int) -> None:
-        self.done += rows
-        self.progress.update(self.done)
 
 
 def _by_ray(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from cbmir.indexing.graph import contains, open_graph
 from cbmir.indexing.opening import codec_of
 from cbmir.indexing.rows import Rows
 from cbmir.indexing.shard import Shape, shard_name, totals
-from cbmir.indexing.update import update_shards
+from cbmir.indexing.update import old_rows, update_shards
 from cbmir.store import Study, path_name
 
 
@@ -32,7 +31,7 @@ def forget(study: Study, encoder: str, name: str, keys: np.ndarray) -> None:
         with local_directory(study, *target) as old:
             shape = _shape(old, run)
             gone = np.unique(np.asarray(keys, np.int64))
-            stay = sum(len(np.setdiff1d(rows.keys, gone)) for rows in _rows(old, run))
+            stay = sum(len(np.setdiff1d(rows.keys, gone)) for rows in old_rows(old, run["shards"]))
             if stay == sum(shard["stored"] for shard in run["shards"]):
                 return
             if stay == 0:
@@ -71,9 +70,3 @@ def holds(study: Study, encoder: str, name: str, keys: np.ndarray) -> int:
 def _shape(directory: str, run: dict) -> Shape:
     made = run["parameters"]
     return Shape(run["dim"], run["stored_dtype"], codec_of(directory, run), made["connectivity"], made["expansion_add"])
-
-
-def _rows(directory: str, run: dict) -> Iterator[Rows]:
-    for number, told in enumerate(run["shards"]):
-        stem = os.path.join(directory, shard_name(number))
-        yield Rows.opened(stem, rows=told["stored"], named=stem)

@@ -38,7 +38,7 @@ def differences(vectors: Vectors, wanted: np.ndarray, directory: str, shards: Sh
     with Progress("index: compare", len(both), unit="vectors") as progress:
         for keys, tile in vectors.tiles(both, rows=TILE):
             changed.append(keys[(stored.vectors(keys) != tile).any(axis=1)])
-            progress.update(progress.done + len(keys))
+            progress.advance(len(keys))
     other = np.sort(np.concatenate(changed))
     gone = np.union1d(np.setdiff1d(have, wanted, assume_unique=True), other)
     return gone, np.union1d(np.setdiff1d(wanted, have, assume_unique=True), other)
@@ -74,16 +74,12 @@ def update_shards(
                 counts["kept"] += 1
                 continue
             tiles = vectors.tiles(coming, rows=TILE) if len(coming) else iter(())
-
-            def report(count: int) -> None:
-                progress.update(progress.done + count)
-
             if len(leaving) > MOST_GONE * len(rows[number]):
                 stay = _staying(rows[number], leaving, tiles)
                 told.append(build(shape, stay, stem, lambda count: None))
                 counts["rebuilt"] += 1
             else:
-                told.append(change(shape, stem, before, old_stem, gone=leaving, new=tiles, report=report))
+                told.append(change(shape, stem, before, old_stem, gone=leaving, new=tiles, report=progress.advance))
                 counts["changed"] += 1
     return told, counts
 
