@@ -117,12 +117,10 @@ QUERY_METRICS = pa.schema(
     [
         _field("query_key", pa.int64(), "manifest.image_key of the query"),
         _field("metric", pa.string(), "stem of the file under sql/metrics"),
-        _field(
-            "relevance", pa.string(), "what makes a neighbor right: label, region or modality; '' where none is asked"
-        ),
-        _field("k", pa.int32(), "the k asked for", nullable=True),
+        _field("relevance", pa.string(), "what makes a neighbor right: a level of sql/staging; '' where none is asked"),
+        _field("k", pa.int32(), "the k asked for; null for metrics over all neighbors found", nullable=True),
         _field("value", pa.float64(), "as the metric's file defines it"),
-        _field("chance", pa.float64(), "the value expected of a gallery in random order"),
+        _field("chance", pa.float64(), "the value expected of a gallery in random order", nullable=True),
     ]
 )
 
@@ -131,17 +129,104 @@ METRICS = pa.schema(
         _field("encoder", pa.string(), "name in the study"),
         _field("index", pa.string(), "exact, or the approximate index's name"),
         _field("metric", pa.string(), "stem of the file under sql/metrics"),
-        _field("relevance", pa.string(), "label, region or modality; '' where none is asked"),
-        _field("k", pa.int32(), "the k asked for", nullable=True),
+        _field("relevance", pa.string(), "what makes a neighbor right: a level of sql/staging; '' where none is asked"),
+        _field("k", pa.int32(), "the k asked for; null for metrics over all neighbors found", nullable=True),
         _field("slice_by", pa.string(), "all, label, region, modality, dataset or another manifest column"),
         _field("slice", pa.string(), "value of that column; 'all' for slice_by = all"),
         _field("average", pa.string(), "micro: mean over queries; macro: mean over classes of the mean within each"),
         _field("value", pa.float64(), "mean"),
-        _field("chance", pa.float64(), "the same mean for a gallery in random order"),
-        _field("ci_low", pa.float64(), "95 % interval", nullable=True),
-        _field("ci_high", pa.float64(), "95 % interval", nullable=True),
-        _field("n_queries", pa.int64(), "queries in this mean, failed ones included (they score 0)"),
+        _field(
+            "std", pa.float64(), "over queries (n - 1); macro: mean over classes of that within each", nullable=True
+        ),
+        _field("chance", pa.float64(), "the same mean for a gallery in random order", nullable=True),
+        _field("lift", pa.float64(), "value / chance; null where chance is 0 or unknown", nullable=True),
+        _field("ci_low", pa.float64(), "95 % interval, bootstrap over patients", nullable=True),
+        _field("ci_high", pa.float64(), "95 % interval, bootstrap over patients", nullable=True),
+        _field("n_queries", pa.int64(), "queries in this mean, failed and unanswerable ones included (they score 0)"),
         _field("n_failed", pa.int64(), "of these, queries that could not be embedded"),
+        _field("n_unanswerable", pa.int64(), "of these, queries for which no gallery image is relevant"),
+        _field("n_patients", pa.int64(), "patients of these queries; an image without patient counts as one"),
+        _field("gallery_size", pa.int64(), "embedded gallery images"),
+    ]
+)
+
+COMPARISONS = pa.schema(
+    [
+        _field("encoder_a", pa.string(), "name in the study"),
+        _field("index_a", pa.string(), "exact, or the approximate index's name"),
+        _field("encoder_b", pa.string(), "name in the study"),
+        _field("index_b", pa.string(), "exact, or the approximate index's name"),
+        _field("metric", pa.string(), "stem of the file under sql/metrics"),
+        _field("relevance", pa.string(), "as in metrics"),
+        _field("k", pa.int32(), "the k asked for; null for metrics over all neighbors found", nullable=True),
+        _field("slice_by", pa.string(), "as in metrics"),
+        _field("slice", pa.string(), "as in metrics"),
+        _field("average", pa.string(), "micro or macro, as in metrics"),
+        _field("value_a", pa.float64(), "mean of a"),
+        _field("value_b", pa.float64(), "mean of b, over the same queries"),
+        _field("difference", pa.float64(), "value_a - value_b"),
+        _field("ci_low", pa.float64(), "95 % interval of the difference, the resamples shared by both", nullable=True),
+        _field("ci_high", pa.float64(), "95 % interval of the difference", nullable=True),
+        _field("p_value", pa.float64(), "two-sided, a and b exchanged at random by patient", nullable=True),
+        _field("p_holm", pa.float64(), "p_value after Holm's correction over its n_tests rows", nullable=True),
+        _field("n_tests", pa.int64(), "rows of the same question, over which p_holm holds"),
+        _field("n_queries", pa.int64(), "queries in these means"),
+        _field("n_patients", pa.int64(), "patients of these queries; an image without patient counts as one"),
+    ]
+)
+
+CLASSIFICATION = pa.schema(
+    [
+        _field("encoder", pa.string(), "name in the study"),
+        _field("index", pa.string(), "whose neighbors vote; '' for a classifier that asks none"),
+        _field("classifier", pa.string(), "knn or linear_probe"),
+        _field("split", pa.string(), "val, where k or the epoch was chosen, or test"),
+        _field("k", pa.int32(), "neighbors that vote (knn)", nullable=True),
+        _field("seed", pa.int32(), "of a trained classifier", nullable=True),
+        _field("chosen", pa.bool_(), "whether this is the k (of knn) with the best micro F1 on val"),
+        _field("metric", pa.string(), "accuracy, f1, precision, recall or roc_auc"),
+        _field("average", pa.string(), "micro: over all images and labels; macro: mean over labels"),
+        _field("value", pa.float64(), "null where no label can be judged", nullable=True),
+        _field("n_labels", pa.int64(), "labels in a macro mean; all of them for micro"),
+        _field("n_queries", pa.int64(), "images that were judged, failed ones included"),
+        _field("n_failed", pa.int64(), "of these, images that could not be embedded"),
+    ]
+)
+
+PREDICTIONS = pa.schema(
+    [
+        _field("image_key", pa.int64(), "manifest.image_key"),
+        _field("label", pa.string(), "one of the labels that the classifier was trained with"),
+        _field("score", pa.float32(), "probability, 0..1; those of an image sum to 1"),
+    ]
+)
+
+CONFUSIONS = pa.schema(
+    [
+        _field("encoder", pa.string(), "name in the study"),
+        _field("index", pa.string(), "exact, or the approximate index's name"),
+        _field("label", pa.string(), "of the query"),
+        _field(
+            "retrieved", pa.string(), "label of the nearest neighbor; '' where it has none, or there is no neighbor"
+        ),
+        _field(
+            "share", pa.float64(), "of the queries with `label`; a neighbor with several labels is shared among them"
+        ),
+        _field("n_queries", pa.int64(), "queries with `label`"),
+    ]
+)
+
+HUBNESS = pa.schema(
+    [
+        _field("encoder", pa.string(), "name in the study"),
+        _field("index", pa.string(), "exact, or the approximate index's name"),
+        _field("k", pa.int32(), "the first k neighbors of each query are counted"),
+        _field("skewness", pa.float64(), "of the times that gallery images are found; 0: all alike", nullable=True),
+        _field("never_found", pa.float64(), "share of gallery images that no query finds"),
+        _field("top_share", pa.float64(), "share of all places that the most found 1 % of the gallery take"),
+        _field("most_found", pa.int64(), "times that the most found image is found"),
+        _field("most_found_key", pa.int64(), "manifest.image_key of that image", nullable=True),
+        _field("n_queries", pa.int64(), "queries that were embedded"),
         _field("gallery_size", pa.int64(), "embedded gallery images"),
     ]
 )
@@ -170,6 +255,11 @@ CONTRACTS: dict[str, pa.Schema] = {
     "neighbors": NEIGHBORS,
     "query_metrics": QUERY_METRICS,
     "metrics": METRICS,
+    "comparisons": COMPARISONS,
+    "classification": CLASSIFICATION,
+    "predictions": PREDICTIONS,
+    "confusions": CONFUSIONS,
+    "hubness": HUBNESS,
 }
 _OPEN = {"manifest"}  # may carry further columns
 

@@ -28,23 +28,9 @@ import pyarrow.parquet as pq
 
 from cbmir.patience import named
 from cbmir.schemas import ContractError, check
+from cbmir.stages import MADE_BY
 from cbmir.whole import read_whole, write_whole
 
-_MADE_BY = {
-    "manifest": "cbmir manifest",
-    "remarks": "cbmir manifest",
-    "image_facts": "cbmir manifest check",
-    "problems": "cbmir manifest check",
-    "packed": "cbmir pack",
-    "packed_failures": "cbmir pack",
-    "embeddings": "cbmir embed",
-    "failures": "cbmir embed",
-    "index": "cbmir index",
-    "neighbors": "cbmir search",
-    "query_metrics": "cbmir evaluate",
-    "metrics": "cbmir evaluate",
-    "report": "cbmir report",
-}
 JOURNAL = "removal.json"  # of a removal that is unfinished (cbmir/removing/journal.py)
 _PACKAGES = ("ray", "torch", "timm", "open_clip_torch", "pyarrow", "usearch", "duckdb", "pandas", "numpy", "pillow")
 
@@ -130,7 +116,7 @@ class Study:
         run = self.run_of(*parts) if self.exists(*parts, "run.json") else None
         if run is not None:
             return run
-        command = _MADE_BY[parts[0]]
+        command = MADE_BY[parts[0]]
         name = unquote("/".join(parts))
         if not self.exists():
             raise ContractError(

@@ -34,7 +34,8 @@ from cbmir.schemas import CONTRACTS, ContractError, block_name
 from cbmir.search import outdated
 from cbmir.select import attach_done, attach_manifest, connect
 from cbmir.sql_files import read
-from cbmir.store import _MADE_BY, JOURNAL, Study, run_record
+from cbmir.stages import MADE_BY
+from cbmir.store import JOURNAL, Study, run_record
 from tests.studies import make_study
 
 IMAGES = 120
@@ -773,7 +774,7 @@ def test_the_default_depths_are_those_of_evaluate():
 
 
 def test_every_dataset_of_a_study_has_its_place_in_a_removal():
-    assert set(KNOWN) == set(_MADE_BY)
+    assert set(KNOWN) == set(MADE_BY)
     assert set(KNOWN) >= set(CONTRACTS)
 
 

@@ -26,7 +26,7 @@ _FLAGS = {
     "neighbors": ("k", "gallery", "queries", "metric", "expansion_search", "rerank"),
 }
 _KS = [1, 3, 5, 10]  # what cbmir evaluate takes unless told otherwise: a search may be less deep
-_COMMANDS = {
+_COMMANDS = {  # what one of these makes beside its own dataset (comparisons ...) needs no line
     "index": "index",
     "problems": "manifest check",
     "neighbors": "search",
@@ -73,11 +73,11 @@ def delete_outdated(study: Study) -> None:
 
 
 def _is_current(study: Study, parts: tuple[str, ...], inputs: dict[str, str], manifest: str) -> bool:
-    if parts[0] in ("problems", "neighbors"):
+    if parts[0] in ("problems", "neighbors", "classification", "predictions"):
         return inputs["manifest"] == manifest
     if parts[0] == "query_metrics":
         return inputs["neighbors"] == _fingerprint(study, "neighbors", *parts[1:])
-    if parts[0] == "metrics":
+    if parts[0] in ("metrics", "comparisons", "confusions", "hubness"):
         now = {
             " ".join(names_of(target)): _fingerprint(study, *target)
             for target in places(study, {"neighbors": FIGURES["neighbors"]})

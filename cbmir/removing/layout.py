@@ -15,6 +15,11 @@ FIGURES = {
     "neighbors": 2,
     "query_metrics": 2,
     "metrics": 0,
+    "comparisons": 0,
+    "confusions": 0,
+    "hubness": 0,
+    "classification": 1,
+    "predictions": 1,
     "report": 0,
 }  # made of many images: outdated, and deleted
 INDEXES = {"index": 2}
@@ -33,7 +38,7 @@ def places(study: Study, datasets: dict[str, int]) -> Iterator[tuple[str, ...]]:
 
 def _segment(dataset: str, name: str) -> str:
     """A name of `Study.names` as the directory that it was read from."""
-    return f"encoder={path_name(name)}" if dataset in ("embeddings", "failures") else path_name(name)
+    return f"encoder={path_name(name)}" if dataset in ("embeddings", "failures", "predictions") else path_name(name)
 
 
 def names_of(parts: tuple[str, ...]) -> list[str]:
