@@ -185,9 +185,22 @@ def search_line(encoder: str, index: str, run: dict, searched: bool) -> str:
 
 def _evaluate(a: argparse.Namespace) -> None:
     from cbmir.evaluate import evaluate
+    from cbmir.evaluating.options import EvaluateOptions
 
-    run = evaluate(Study(a.study), ks=a.k)
+    options = EvaluateOptions(
+        metrics=tuple(a.metric) if a.metric else None,
+        slices=tuple(a.slice) if a.slice else None,
+        **_evaluate_options(a),
+    )
+    run = evaluate(Study(a.study), options)
     print(f"metrics: {run['rows']:,} figures of {len(run['inputs'])} searches")
+
+
+def _evaluate_options(a: argparse.Namespace) -> dict:
+    """What `evaluate` and `run` take alike."""
+    return {"ks": tuple(a.k) if a.k else None} | {
+        name: getattr(a, name) for name in ("resamples", "permutations", "seed", "allow_overlap")
+    }
 
 
 def _report(a: argparse.Namespace) -> None:
@@ -200,6 +213,7 @@ def _report(a: argparse.Namespace) -> None:
 
 
 def _run(a: argparse.Namespace) -> None:
+    from cbmir.evaluating.options import EvaluateOptions
     from cbmir.flags.source import source_options
     from cbmir.run import RunOptions, run
     from cbmir.search import SearchOptions
@@ -223,7 +237,7 @@ def _run(a: argparse.Namespace) -> None:
         index=_index_options(a),
         search=search,
         indexes=tuple(a.index or ("exact", "hnsw")),
-        ks=a.k,
+        evaluate=EvaluateOptions(**_evaluate_options(a)),
     )
     run(Study(a.study), a.encoder, options)
 

@@ -11,6 +11,7 @@ from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.plan import resolve_all
 from cbmir.embedding.source import packed_for
 from cbmir.evaluate import evaluate
+from cbmir.evaluating.options import EvaluateOptions
 from cbmir.exclusions import exclusion_codes
 from cbmir.index import IndexOptions, build_index, index_line, refuse_bad_name
 from cbmir.report import leaderboard, leaderboard_text, write_report
@@ -30,7 +31,7 @@ class RunOptions:
     index: IndexOptions = field(default_factory=IndexOptions)
     search: SearchOptions = field(default_factory=SearchOptions)
     indexes: tuple[str, ...] = (EXACT, "hnsw")
-    ks: list[int] | None = None
+    evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
 
 
 def run(study: Study, encoders: list[str], options: RunOptions, *, say=print) -> str:
@@ -57,7 +58,7 @@ def run(study: Study, encoders: list[str], options: RunOptions, *, say=print) ->
     for spec in specs:
         for index in options.indexes:
             _search_one(study, spec.name, index, options, say)
-    record = evaluate(study, ks=options.ks, say=say)
+    record = evaluate(study, options.evaluate, say=say)
     say(f"metrics: {record['rows']:,} figures of {len(record['inputs'])} searches")
     path = write_report(study)
     say("")
@@ -70,6 +71,7 @@ def _refuse_nonsense(options: RunOptions) -> None:
     options.embed.refuse_nonsense()
     options.index.refuse_nonsense()
     options.search.refuse_nonsense()
+    options.evaluate.refuse_nonsense()
     for index in options.indexes:
         if index != EXACT:
             refuse_bad_name(index)

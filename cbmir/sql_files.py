@@ -32,9 +32,15 @@ def names(kind: str) -> list[str]:
     return sorted(path.stem for path in (sql_directory() / kind).glob("*.sql"))
 
 
+@cache
+def parameters_of(text: str) -> frozenset[str]:
+    """Names of the $parameters of a statement."""
+    return frozenset(duckdb.extract_statements(text)[0].named_parameters)
+
+
 def bind(text: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """Those parameters that the statement names; DuckDB refuses missing and excess ones."""
-    return {name: parameters[name] for name in duckdb.extract_statements(text)[0].named_parameters}
+    return {name: parameters[name] for name in parameters_of(text)}
 
 
 def create(connection: duckdb.DuckDBPyConnection, table: str, kind: str, name: str, **parameters: Any) -> None:

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cbmir.errors import UserError
-from cbmir.evaluate import LEVELS, evaluate, score, stage
+from cbmir.evaluate import evaluate
+from cbmir.evaluating.options import LEVELS
+from cbmir.evaluating.staging import stage
 from cbmir.index import IndexOptions, build_index
 from cbmir.schemas import ContractError, image_key
 from cbmir.search import SearchOptions, search
@@ -351,7 +353,7 @@ def test_row_order_of_the_inputs_does_not_matter(hand):
 
 
 def test_score_is_what_evaluate_publishes(hand):
-    from cbmir.evaluate import find_searches
+    from cbmir.evaluating.searches import find_searches
 
     searched = find_searches(hand)[0]
     per_query, figures = score(hand, searched, None, [1, 2, 3, 4])

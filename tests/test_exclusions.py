@@ -7,7 +7,9 @@ import pytest
 
 from cbmir.cli import main
 from cbmir.errors import UserError
-from cbmir.evaluate import evaluate, find_searches
+from cbmir.evaluate import evaluate
+from cbmir.evaluating.options import EvaluateOptions
+from cbmir.evaluating.searches import find_searches
 from cbmir.exclusions import DUPLICATES, duplicates_digest, exclusion_codes
 from cbmir.index import IndexOptions, build_index
 from cbmir.inspection import InspectionOptions, inspect
@@ -224,7 +226,7 @@ def test_figures_and_chance_know_of_the_duplicates(study):
     for index in ("exact", "graph"):
         study.delete("neighbors", "pixels32", index)
     search(study, "pixels32", "exact", SearchOptions(k=3, exclude_same=(DUPLICATES, "patient_id")))
-    evaluate(study, ks=[3], say=lambda line: None)
+    evaluate(study, EvaluateOptions(ks=(3,), resamples=0, allow_overlap=True), say=lambda line: None)
     path = study.path("query_metrics", "pixels32", "exact", "*.parquet")
     found = dict(
         duckdb.sql(

@@ -22,7 +22,7 @@ from cbmir.datasets.manifest import content_hash, write_manifest
 from cbmir.datasets.remarks import Remarks
 from cbmir.doctor import examine
 from cbmir.errors import UserError
-from cbmir.evaluate import KS
+from cbmir.evaluating.options import KS
 from cbmir.phantoms import draw_collection
 from cbmir.removal import RemoveOptions, StillThere, remove
 from cbmir.removing.figures import _KS

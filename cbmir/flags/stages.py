@@ -206,7 +206,35 @@ def search(command: ArgumentParser) -> None:
 
 def evaluate(command: ArgumentParser) -> None:
     study(command)
-    command.add_argument("--k", type=ks, metavar="K,K", help="default 1,3,5,10")
+    command.add_argument("--k", type=ks, metavar="K,K", help="default 1,3,5,10; P@k is given for every k in any case")
+    command.add_argument(
+        "--metric", action="append", metavar="NAME", help="one of sql/metrics; repeat for several (default: all)"
+    )
+    command.add_argument(
+        "--slice",
+        action="append",
+        metavar="COLUMN",
+        help="figures per value of a column of the manifest; repeat for several (default: label, region, modality, dataset)",
+    )
+    evaluate_options(command)
+
+
+def evaluate_options(command: ArgumentParser) -> None:
+    """What `cbmir run` takes of an evaluation as well."""
+    command.add_argument(
+        "--resamples",
+        type=int,
+        default=1_000,
+        metavar="N",
+        help="of patients, for 95 %% intervals (default 1000); 0: no intervals, no comparisons",
+    )
+    command.add_argument(
+        "--permutations", type=int, default=10_000, metavar="N", help="for p-values of comparisons (default 10000)"
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of resamples and permutations (default 0)")
+    command.add_argument(
+        "--allow-overlap", action="store_true", help="go on where patients have queries and gallery images"
+    )
 
 
 def run(command: ArgumentParser) -> None:
@@ -223,5 +251,6 @@ def run(command: ArgumentParser) -> None:
     search_options(command)
     metric(command, "cos", "of all searches and indexes: cosine (default), inner product or Euclidean distance")
     index_options(command)
-    command.add_argument("--k", type=ks, metavar="K,K", help="depths of P@k (default 1,3,5,10)")
+    command.add_argument("--k", type=ks, metavar="K,K", help="depths of the metrics (default 1,3,5,10)")
+    evaluate_options(command)
     overwrite(command)

@@ -70,7 +70,8 @@ def _stage(sources: Sources, search: dict[str, Any], relevance: str) -> None:
     }
     for table, text in statements.items():
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {text}")
-    for table in ("queries", "gallery", "hits"):
+    connection.table("neighbors").create_view("ranked", replace=True)
+    for table in ("judged", "queries", "gallery", "matches", "hits"):
         create(connection, table, "staging", table, relevance=relevance)
 
 

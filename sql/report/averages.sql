@@ -1,25 +1,21 @@
--- averages: one value a query -> one figure a slice. The only place where anything is averaged.
+-- averages: sums over queries -> figures. The only place where anything is averaged.
 --          micro = mean over queries; macro = mean over classes of the mean over each class's queries
--- reads    query_values(query_key, value, chance), slices(query_key, slice_by, slice), queries(query_key, embedded, classes)
--- returns  (slice_by, slice, average, value, chance, n_queries, n_failed)
--- edges    a query in several classes counts in each of their means; no macro for slices by $relevance itself, which
---          hold one class each
-WITH rows AS (
-    SELECT s.slice_by, s.slice, q.query_key, q.classes, q.embedded, v.value, v.chance
-    FROM query_values AS v
-    JOIN queries AS q USING (query_key)
-    JOIN slices AS s USING (query_key)
-), sizes AS (
-    SELECT slice_by, slice, count(*) AS n_queries, count(*) FILTER (WHERE NOT embedded) AS n_failed FROM rows GROUP BY ALL
-), class_means AS (
-    SELECT slice_by, slice, class, avg(value) AS value, avg(chance) AS chance
-    FROM (SELECT slice_by, slice, unnest(classes) AS class, value, chance FROM rows WHERE slice_by <> $relevance)
+--          std = sqrt(sum((value - mean)^2) / (n - 1)) over queries; macro: mean over classes of that within each
+-- reads    profile_sums(metric, k?, profile, n, total, squares, chance?), profile_cells
+-- returns  (metric, k?, slice_by, slice, average, value, std?, chance?)
+-- edges    a query in several classes counts in each of their means; the std of one query is unknown (NULL), and left out of a mean of stds
+WITH cell_sums AS (
+    SELECT s.metric, s.k, c.slice_by, c.slice, c.average, c.class,
+           sum(s.n) AS n, sum(s.total) AS total, sum(s.squares) AS squares, sum(s.chance) AS chance
+    FROM profile_sums AS s
+    JOIN profile_cells AS c USING (profile)
     GROUP BY ALL
-), figures AS (
-    SELECT slice_by, slice, 'micro' AS average, avg(value) AS value, avg(chance) AS chance FROM rows GROUP BY slice_by, slice
-    UNION ALL
-    SELECT slice_by, slice, 'macro', avg(value), avg(chance) FROM class_means GROUP BY slice_by, slice
+), cell_means AS (
+    SELECT *, total / n AS mean, squares - total * total / n AS scatter FROM cell_sums
 )
-SELECT slice_by, slice, average, value, chance, n_queries, n_failed
-FROM figures
-JOIN sizes USING (slice_by, slice)
+SELECT metric, k, slice_by, slice, average,
+       avg(mean) AS value,
+       avg(CASE WHEN n > 1 THEN CASE WHEN scatter > 1e-12 * squares THEN sqrt(scatter / (n - 1)) ELSE 0 END END) AS std,
+       avg(chance / n) AS chance
+FROM cell_means
+GROUP BY metric, k, slice_by, slice, average

@@ -1,27 +1,19 @@
 -- candidates: how many gallery images a query may find, and how many of those are relevant.
--- reads    queries, gallery, barred
--- returns  one row a query: (query_key, n_candidates, n_relevant)
+-- reads    queries, gallery, barred, gains
+-- returns  one row a query: (query_key, n_candidates, n_relevant, overlap: sum of the overlaps of all candidates)
 -- edges    no relevant image in the gallery: n_relevant is 0, and the query stays (it can only score 0)
--- how      images with the same classes count together, so the work is classes x classes, not queries x gallery
-WITH query_sets AS (
-    SELECT DISTINCT list_sort(classes) AS query_set FROM queries
-), gallery_sets AS (
-    SELECT list_sort(classes) AS gallery_set, count(*) AS images FROM gallery GROUP BY ALL
-), totals AS (
-    SELECT query_set, coalesce(sum(images) FILTER (WHERE list_has_any(query_set, gallery_set)), 0) AS relevant
-    FROM query_sets
-    LEFT JOIN gallery_sets ON true
-    GROUP BY query_set
+WITH pools AS (
+    SELECT pool, count(*) AS images FROM gallery GROUP BY pool
 ), barred_counts AS (
-    SELECT b.query_key, count(*) AS images, count(*) FILTER (WHERE list_has_any(q.classes, g.classes)) AS relevant
-    FROM barred AS b
-    JOIN queries AS q USING (query_key)
-    JOIN gallery AS g USING (image_key)
-    GROUP BY b.query_key
+    SELECT query_key, count(*) AS images FROM barred GROUP BY query_key
+), relevant AS (
+    SELECT query_key, sum(images)::BIGINT AS images, sum(overlap * images) AS overlap FROM gains GROUP BY query_key
 )
 SELECT q.query_key,
-       (SELECT count(*) FROM gallery) - coalesce(b.images, 0) AS n_candidates,
-       t.relevant - coalesce(b.relevant, 0) AS n_relevant
+       coalesce(p.images, 0) - coalesce(b.images, 0) AS n_candidates,
+       coalesce(r.images, 0) AS n_relevant,
+       coalesce(r.overlap, 0) AS overlap
 FROM queries AS q
-JOIN totals AS t ON t.query_set = list_sort(q.classes)
+LEFT JOIN pools AS p USING (pool)
 LEFT JOIN barred_counts AS b USING (query_key)
+LEFT JOIN relevant AS r USING (query_key)

@@ -1,0 +1,171 @@
+"""What a search found, laid out in DuckDB: the views and tables that every metric reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+import pyarrow as pa
+
+from cbmir.errors import UserError, nearest
+from cbmir.evaluating.options import SLICES
+from cbmir.evaluating.searches import Searched
+from cbmir.exclusions import DUPLICATES, duplicates_digest, exclusion_codes
+from cbmir.select import attach, attach_done, attach_manifest, connect, select_where
+from cbmir.sql_files import bind, create, names, read
+from cbmir.store import Study
+
+_CLASS_SLICE = {"label_in_region": "label"}  # slices that hold one class each; else those by the relevance itself
+_TABLES = (
+    "matches",
+    "hits",
+    "found",
+    "barred",
+    "gains",
+    "candidates",
+    "slices",
+    "cells",
+    "profiles",
+    "profile_cells",
+    "sizes",
+)
+_WITHOUT_HITS = tuple(table for table in _TABLES if table not in ("hits", "found"))
+
+
+def opened(
+    study: Study, searched: Searched, slices: Sequence[str] | None, *, allow_overlap: bool
+) -> duckdb.DuckDBPyConnection:
+    """A connection with the inputs of sql/staging for one search, checked: sql/checks find no offence."""
+    connection = connect()
+    attach_inputs(connection, study, searched)
+    attach_slices(connection, SLICES if slices is None else slices)
+    _attach_duplicates(connection, study)
+    create(connection, "patients", "staging", "patients")
+    _check(connection, searched, allow_overlap=allow_overlap)
+    return connection
+
+
+def attach_inputs(connection: duckdb.DuckDBPyConnection, study: Study, searched: Searched) -> None:
+    """Views manifest, neighbors; tables embedded, query_keys, gallery_keys, exclusions."""
+    parameters = searched.run["parameters"]
+    attach_manifest(connection, study)
+    attach(connection, "neighbors", study, study.files(*searched.parts))
+    attach_done(connection, "done", study, searched.encoder)
+    connection.execute("CREATE TEMP TABLE embedded AS SELECT image_key FROM done WHERE NOT failed")
+    for table, predicate in (("query_keys", parameters["queries"]), ("gallery_keys", parameters["gallery"])):
+        connection.register(table, select_where(connection, predicate, "image_key", role=table))
+    keys, codes = exclusion_codes(study, tuple(parameters["exclude_same"]))
+    columns = [
+        pa.table({"image_key": keys, "exclusion": [c] * len(keys), "code": codes[:, c]}) for c in range(codes.shape[1])
+    ]
+    empty = pa.table(
+        {"image_key": pa.array([], pa.int64()), "exclusion": pa.array([], pa.int64()), "code": pa.array([], pa.int64())}
+    )
+    connection.register("all_codes", pa.concat_tables([empty, *columns]))
+    connection.execute("CREATE TEMP TABLE exclusions AS SELECT * FROM all_codes WHERE code >= 0")
+
+
+def attach_slices(connection: duckdb.DuckDBPyConnection, slices: Sequence[str]) -> None:
+    """Table further_slices(image_key, slice_by, slice) of the columns that sql/staging/slices.sql does not know; table asked_slices."""
+    have = [row[0] for row in connection.execute("DESCRIBE manifest").fetchall()]
+    connection.execute("CREATE TEMP TABLE further_slices (image_key BIGINT, slice_by TEXT, slice TEXT)")
+    for column in slices:
+        if column in SLICES:
+            continue
+        if column not in have:
+            near = nearest(column, [*SLICES, *have])
+            raise UserError(
+                f"--slice {column}: no such column in the manifest; {near + '; ' if near else ''}columns: {', '.join(have)}"
+            )
+        value = duckdb.FunctionExpression(
+            "coalesce", duckdb.ColumnExpression(column).cast("VARCHAR"), duckdb.ConstantExpression("unknown")
+        )
+        picked = connection.view("manifest").select(
+            duckdb.ColumnExpression("image_key"),
+            duckdb.ConstantExpression(column).alias("slice_by"),
+            value.alias("slice"),
+        )
+        picked.insert_into("further_slices")
+    connection.register("asked_slices", pa.table({"slice_by": pa.array(list(slices), pa.string())}))
+
+
+def _attach_duplicates(connection: duckdb.DuckDBPyConnection, study: Study) -> None:
+    """Table duplicates(image_key, code), where `cbmir manifest check` has looked for them; else none."""
+    if duplicates_digest(study) is None:
+        return
+    keys, codes = exclusion_codes(study, (DUPLICATES,))
+    connection.register("all_duplicates", pa.table({"image_key": keys, "code": codes[:, 0]}))
+    connection.execute("CREATE TEMP TABLE duplicates AS SELECT * FROM all_duplicates WHERE code >= 0")
+
+
+def has_duplicates(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether it is known which images are copies of each other."""
+    return bool(
+        connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'duplicates'").fetchall()[0][0]
+    )
+
+
+def _check(connection: duckdb.DuckDBPyConnection, searched: Searched, *, allow_overlap: bool) -> None:
+    """sql/checks return offending rows; there must be none, but for patients on both sides where that is allowed."""
+    patients_excluded = "patient_id" in searched.run["parameters"]["exclude_same"]
+    for name in names("checks"):
+        if name == "patients_on_both_sides":
+            continue
+        offences = connection.execute(f"SELECT * FROM ({read('checks', name)}) LIMIT 1").fetchall()
+        if offences:
+            raise UserError(
+                f"sql/checks/{name}.sql found {offences[0]} in {searched.encoder} {searched.index}; expected no row; "
+                "search again with --overwrite"
+            )
+    if allow_overlap:
+        return
+    create(connection, "shared_patients", "checks", "patients_on_both_sides", patients_excluded=patients_excluded)
+    count, row = connection.execute(
+        "SELECT count(*), min_by(shared_patients, query_key) FROM shared_patients"
+    ).fetchall()[0]
+    if count:
+        raise UserError(
+            f"{count:,} patients have queries and gallery images in {searched.encoder} {searched.index}, one of them with query "
+            f"{row['query_key']} and gallery image {row['neighbor_key']}; expected none, because images of one patient are alike; search again "
+            "with --exclude-same patient_id, or go on with --allow-overlap"
+        )
+
+
+def stage(connection: duckdb.DuckDBPyConnection, relevance: str) -> None:
+    """The tables of sql/staging at one level of relevance, from queries to profile_cells."""
+    create(connection, "judged", "staging", "judged", relevance=relevance)
+    for table in ("queries", "gallery"):
+        create(connection, table, "staging", table)
+    if relevance == "label_in_region":
+        create(connection, "pool_ranks", "staging", "ranked_in_pool")
+        connection.table("pool_ranks").create_view("ranked", replace=True)
+    else:
+        connection.view("neighbors").create_view("ranked", replace=True)
+    _stage(connection, _TABLES, relevance)
+
+
+def stage_all(connection: duckdb.DuckDBPyConnection) -> None:
+    """Tables for metrics that ask for no relevance: every embedded query, in one class."""
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE queries AS SELECT image_key AS query_key, true AS embedded, ['all'] AS classes, 0::UBIGINT AS class_set, "
+        "'' AS pool FROM query_keys JOIN embedded USING (image_key)"
+    )
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE gallery AS SELECT image_key, ['all'] AS classes, 0::UBIGINT AS class_set, '' AS pool "
+        "FROM gallery_keys JOIN embedded USING (image_key)"
+    )
+    connection.execute("CREATE OR REPLACE TEMP TABLE compared AS SELECT query_key FROM queries")
+    _stage(connection, _WITHOUT_HITS, "")
+
+
+def _stage(connection: duckdb.DuckDBPyConnection, tables: Sequence[str], relevance: str) -> None:
+    slices = [row[0] for row in connection.execute("SELECT slice_by FROM asked_slices").fetchall()]
+    class_slice = _CLASS_SLICE.get(relevance, relevance)
+    for table in tables:
+        create(connection, table, "staging", table, slices=slices, class_slice=class_slice)
+
+
+def run_file(connection: duckdb.DuckDBPyConnection, kind: str, name: str, **parameters) -> pa.Table:
+    """The result of one statement under sql/."""
+    text = read(kind, name)
+    return connection.sql(text, params=bind(text, parameters)).to_arrow_table()
