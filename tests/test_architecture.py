@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "images": ("images", "patience"),
     "encoders": ("encoders", "images.geometry", "errors", "progress"),
     "datasets": ("datasets", "errors", "progress", "schemas", "select", "store", "images"),
+    "statistics": ("statistics",),
     "vectors": ("errors", "store", "schemas"),
     "searching": ("searching", "cluster", "errors", "vectors"),
     "embedding": ("embedding", "cluster", "encoders", "images", "errors", "progress", "schemas", "select", "store"),
