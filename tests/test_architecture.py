@@ -86,7 +86,6 @@ MAY_IMPORT = {
         "store",
         "vectors",
     ),
-    "statistics": ("statistics", "errors"),
     "evaluating": (
         "evaluating",
         "errors",

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from cbmir.errors import UserError
 from cbmir.evaluate import evaluate
-from cbmir.evaluating.options import LEVELS
-from cbmir.evaluating.staging import stage
+from cbmir.evaluating.options import LEVELS, EvaluateOptions
+from cbmir.evaluating.staging import attach_slices, stage
 from cbmir.index import IndexOptions, build_index
 from cbmir.schemas import ContractError, image_key
 from cbmir.search import SearchOptions, search
@@ -57,7 +57,19 @@ def hand(tmp_path):
     vectors = {name: np.array([np.cos(np.radians(a)), np.sin(np.radians(a))]) for name, a in ANGLES.items()}
     study = make_study(tmp_path / "study", HAND, vectors)
     search(study, "pixels32", "exact", SearchOptions())
-    evaluate(study, ks=[1, 2, 3, 4])
+    evaluate(
+        study,
+        EvaluateOptions(
+            ks=(
+                1,
+                2,
+                3,
+                4,
+            ),
+            resamples=0,
+            allow_overlap=True,
+        ),
+    )
     return study
 
 
@@ -147,7 +159,7 @@ def test_every_figure_equals_a_plain_computation(tmp_path_factory, seed, exclude
     """Multi-label, ties, failures, unknown modalities, queries without labels or without neighbors."""
     study, rows = drawn_study(tmp_path_factory.mktemp("s"), seed)
     search(study, "pixels32", "exact", SearchOptions(exclude_same=("patient_id",) if exclude else ()))
-    evaluate(study)
+    evaluate(study, EvaluateOptions(resamples=0, allow_overlap=True), say=lambda line: None)
     table = pq.read_table(study.files("neighbors", "pixels32", "exact")).to_pylist()
     neighbors = {
         q: [r["neighbor_key"] for r in group] for q, group in itertools.groupby(table, key=lambda r: r["query_key"])
@@ -176,7 +188,7 @@ def test_chance_is_the_mean_of_random_rankings(tmp_path_factory, seed, exclude):
     """Counted pair by pair in Python, with exclusions: expected P@3 = share of relevant candidates."""
     study, rows = drawn_study(tmp_path_factory.mktemp("s"), seed, n=40)
     search(study, "pixels32", "exact", SearchOptions(k=3, exclude_same=("patient_id",) if exclude else ()))
-    evaluate(study, ks=[3])
+    evaluate(study, EvaluateOptions(ks=(3,), resamples=0, allow_overlap=True))
     embedded = {
         r["image_key"]
         for r in pq.read_table(study.files("embeddings", "encoder=pixels32"), columns=["image_key"]).to_pylist()
@@ -200,9 +212,9 @@ def test_chance_is_the_mean_of_random_rankings(tmp_path_factory, seed, exclude):
 def test_the_curve_is_the_metric_at_every_depth(tmp_path):
     study, _ = drawn_study(tmp_path / "s", 5)
     search(study, "pixels32", "exact", SearchOptions(k=12))
-    evaluate(study, ks=[1])
+    evaluate(study, EvaluateOptions(ks=(1,), resamples=0, allow_overlap=True))
     curve = {(r["relevance"], r["average"], r["k"]): r for r in metrics(study) if r["slice_by"] == "all"}
-    evaluate(study, ks=list(range(1, 13)))
+    evaluate(study, EvaluateOptions(ks=tuple(range(1, 13)), resamples=0, allow_overlap=True))
     direct = {(r["relevance"], r["average"], r["k"]): r for r in metrics(study) if r["slice_by"] == "all"}
     assert curve.keys() == direct.keys()
     assert len(curve) == 3 * 2 * 12
@@ -226,7 +238,7 @@ def test_ann_recall_by_hand(hand):
     )
     schema = pq.read_schema(hand.files("neighbors", "pixels32", "hnsw")[0])
     hand.write_table(table.cast(schema), "neighbors", "pixels32", "hnsw", "part-00000.parquet")
-    evaluate(hand, ks=[2])
+    evaluate(hand, EvaluateOptions(ks=(2,)))
     row = figure(metrics(hand), index="hnsw", metric="ann_recall", k=2, slice_by="all")
     assert row["value"] == pytest.approx((1 / 2 + 1 + 1 + 1) / 4)
     assert row["chance"] == pytest.approx(2 / 4)
@@ -255,7 +267,15 @@ def test_too_deep_k_says_how_deep_the_search_was(hand):
     with pytest.raises(
         UserError, match=r"--k 5: neighbors of pixels32 by exact were searched with -k 4; expected 1 to 4"
     ):
-        evaluate(hand, ks=[1, 5])
+        evaluate(
+            hand,
+            EvaluateOptions(
+                ks=(
+                    1,
+                    5,
+                )
+            ),
+        )
 
 
 def test_nothing_searched_and_outdated_searches_are_refused(tmp_path, hand):
@@ -321,13 +341,25 @@ def test_duckdb_alone_runs_a_metric_on_the_parquet(hand):
     )
     connection.execute("CREATE VIEW query_keys AS SELECT image_key FROM manifest WHERE split = 'test'")
     connection.execute("CREATE VIEW gallery_keys AS SELECT image_key FROM manifest WHERE split = 'train'")
-    for table in ("queries", "gallery", "hits"):
-        text = (sql / "staging" / f"{table}.sql").read_text()
+    connection.execute("CREATE VIEW ranked AS FROM neighbors")
+    connection.execute("CREATE TABLE exclusions (image_key BIGINT, exclusion INT, code BIGINT)")
+    connection.execute("CREATE TABLE duplicates (image_key BIGINT, code BIGINT)")
+
+    def named(text: str) -> dict:
         wanted = duckdb.extract_statements(text)[0].named_parameters
-        connection.execute(f"CREATE TABLE {table} AS {text}", {"relevance": "label"} if wanted else {})
-    text = (sql / "metrics" / "precision_at_k.sql").read_text()
-    rows = connection.execute(f"SELECT avg(value) FROM ({text})", {"k": 3}).fetchall()
-    assert rows[0][0] == pytest.approx((2 / 3) / 4)
+        return {name: value for name, value in {"relevance": "label", "k": 3, "depth": 4}.items() if name in wanted}
+
+    for table in ("judged", "queries", "gallery", "matches", "hits", "found", "barred", "gains", "candidates"):
+        text = (sql / "staging" / f"{table}.sql").read_text()
+        connection.execute(f"CREATE TABLE {table} AS {text}", named(text))
+    connection.execute("CREATE VIEW compared AS SELECT query_key FROM queries WHERE embedded")
+    connection.execute("CREATE VIEW exact_neighbors AS FROM neighbors")
+    for path in sorted((sql / "metrics").glob("*.sql")):
+        text = path.read_text()
+        (mean, n) = connection.execute(f"SELECT avg(value), count(*) FROM ({text})", named(text)).fetchall()[0]
+        assert n == (3 if path.stem == "ann_recall" else 4)
+        if path.stem == "precision_at_k":
+            assert mean == pytest.approx((2 / 3) / 4)
 
 
 def test_row_order_of_the_inputs_does_not_matter(hand):
@@ -346,25 +378,10 @@ def test_row_order_of_the_inputs_does_not_matter(hand):
             "CREATE OR REPLACE TABLE gallery_keys AS SELECT image_key FROM manifest WHERE split = 'train'"
         )
         connection.execute("CREATE OR REPLACE TABLE exclusions (image_key BIGINT, exclusion INT, code BIGINT)")
+        connection.execute("DROP TABLE IF EXISTS further_slices")
+        attach_slices(connection, ("label", "region"))
+        create(connection, "patients", "staging", "patients")
         stage(connection, "label")
         create(connection, "scored", "metrics", "precision_at_k", k=3)
         values.append(connection.execute("SELECT * FROM scored ORDER BY query_key").fetchall())
     assert values[0] == values[1]
-
-
-def test_score_is_what_evaluate_publishes(hand):
-    from cbmir.evaluating.searches import find_searches
-
-    searched = find_searches(hand)[0]
-    per_query, figures = score(hand, searched, None, [1, 2, 3, 4])
-    assert per_query.num_rows == 4 * (4 + 5 + 5)
-    key = [
-        ("relevance", "ascending"),
-        ("k", "ascending"),
-        ("slice_by", "ascending"),
-        ("slice", "ascending"),
-        ("average", "ascending"),
-    ]
-    assert figures.sort_by(key).select(["value"]) == pa.Table.from_pylist(metrics(hand), schema=figures.schema).sort_by(
-        key
-    ).select(["value"])

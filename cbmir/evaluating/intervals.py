@@ -6,7 +6,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from cbmir.statistics.bootstrap import Resamples, intervals
+from cbmir.statistics.bootstrap import Resamples
 from cbmir.statistics.figures import Figures
 
 _INTERVALS = pa.schema(
@@ -27,13 +27,13 @@ def interval_table(connection: duckdb.DuckDBPyConnection, resamples: Resamples |
     ).fetchall()
     values = np.zeros((len(keys), len(columns)))
     for at, (metric, k) in enumerate(columns):
-        rows = connection.execute(
+        rows = connection.sql(
             "SELECT query_key, value FROM query_values WHERE metric = $metric AND k IS NOT DISTINCT FROM $k",
-            {"metric": metric, "k": k},
+            params={"metric": metric, "k": k},
         ).to_arrow_table()
         values[np.searchsorted(keys, rows["query_key"].to_numpy()), at] = rows["value"].to_numpy()
     names, figures = figures_of(connection, keys)
-    low, high = intervals(values, figures, resamples)
+    low, high = resamples.intervals(values, figures)
     table = []
     for at, (metric, k) in enumerate(columns):
         constant = {"metric": pa.array([metric] * len(names), pa.string()), "k": pa.array([k] * len(names), pa.int32())}
@@ -46,12 +46,12 @@ def interval_table(connection: duckdb.DuckDBPyConnection, resamples: Resamples |
 def figures_of(connection: duckdb.DuckDBPyConnection, keys: np.ndarray) -> tuple[pa.Table, Figures]:
     """Table cells -> (figures by number: slice_by, slice, average), and which of the queries `keys` (n,) ascending make each."""
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE figure_names AS SELECT row_number() OVER (ORDER BY ALL) - 1 AS figure, * "
+        "CREATE OR REPLACE TEMP TABLE figure_names AS SELECT row_number() OVER (ORDER BY slice_by, slice, average) - 1 AS figure, * "
         "FROM (SELECT DISTINCT slice_by, slice, average FROM cells)"
     )
-    rows = connection.execute(
-        "SELECT figure, dense_rank() OVER (ORDER BY figure, class) - 1 AS cell, query_key FROM cells JOIN figure_names USING (slice_by, slice, average)"
+    rows = connection.sql(
+        "SELECT figure, (hash(class) >> 1)::BIGINT AS cell, query_key FROM cells JOIN figure_names USING (slice_by, slice, average)"
     ).to_arrow_table()
     positions = np.searchsorted(keys, rows["query_key"].to_numpy())
-    names = connection.execute("SELECT slice_by, slice, average FROM figure_names ORDER BY figure").to_arrow_table()
+    names = connection.sql("SELECT slice_by, slice, average FROM figure_names ORDER BY figure").to_arrow_table()
     return names, Figures(rows["figure"].to_numpy(), rows["cell"].to_numpy(), positions)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from cbmir.evaluating.intervals import interval_table
 from cbmir.evaluating.options import AT_EVERY_LEVEL, KS, LEVELS, EvaluateOptions, takes_k
 from cbmir.evaluating.searches import Searched, depths
-from cbmir.evaluating.staging import has_duplicates, opened, run_file, stage, stage_all
+from cbmir.evaluating.staging import has_duplicates, insert_values, opened, run_file, stage, stage_all
 from cbmir.schemas import CONFUSIONS, HUBNESS, METRICS, QUERY_METRICS
 from cbmir.select import attach
 from cbmir.sql_files import create
@@ -128,12 +128,7 @@ class _Scoring:
         depth = depth or self.searched.depth
         for metric in metrics:
             for k in [k for k in self.ks if k <= depth] if takes_k(metric) else [None]:
-                create(self.connection, "scored", "metrics", metric, k=k, depth=depth)
-                create(self.connection, "expected", "chance", metric, k=k, depth=depth)
-                self.connection.execute(
-                    "INSERT INTO query_values SELECT query_key, $metric, $k, value, chance FROM scored JOIN expected USING (query_key)",
-                    {"metric": metric, "k": k},
-                )
+                insert_values(self.connection, metric, k=k, depth=depth)
         self.connection.execute(
             "INSERT INTO per_query SELECT query_key, metric, $relevance, k, value, chance FROM query_values",
             {"relevance": relevance},

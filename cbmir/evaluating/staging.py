@@ -169,3 +169,12 @@ def run_file(connection: duckdb.DuckDBPyConnection, kind: str, name: str, **para
     """The result of one statement under sql/."""
     text = read(kind, name)
     return connection.sql(text, params=bind(text, parameters)).to_arrow_table()
+
+
+def insert_values(connection: duckdb.DuckDBPyConnection, metric: str, *, k: int | None, depth: int) -> None:
+    """One metric with its chance into table query_values, a row a query."""
+    text = (
+        f"INSERT INTO query_values SELECT query_key, $metric, $asked, value, chance "
+        f"FROM ({read('metrics', metric)}) AS scored JOIN ({read('chance', metric)}) AS expected USING (query_key)"
+    )
+    connection.execute(text, bind(text, {"metric": metric, "asked": k, "k": k, "depth": depth}))
