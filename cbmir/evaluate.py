@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cbmir.evaluating.comparing import compare_searches
 from cbmir.evaluating.options import KS, EvaluateOptions
 from cbmir.evaluating.scoring import Scores, score
 from cbmir.evaluating.searches import Searched, depths, exact_of, find_searches
@@ -32,6 +33,7 @@ def evaluate(study: Study, options: EvaluateOptions | None = None, *, say=print)
     for note in notes:
         say(note)
     inputs = {s.name: s.run["fingerprint"] for s in searches}
+    _publish(study, "comparisons", compare_searches(study, searches, options), inputs, options)
     for dataset in ("confusions", "hubness", "metrics"):
         record = _publish(study, dataset, pa.concat_tables([getattr(s, dataset) for s in all_scores]), inputs, options)
     return record

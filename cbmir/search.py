@@ -141,6 +141,7 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
         rows = _write(out, found, progress)
         out.run = draft | {
             "rows": rows,
+            "question": fingerprint(roles.digest(), sorted(options.exclude_same)),
             "compared": fingerprint(roles.digest(), sorted(options.exclude_same), metric),
             "queries": len(roles.queries),
             "queries_not_embedded": roles.queries_asked - len(roles.queries),

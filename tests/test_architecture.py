@@ -88,6 +88,7 @@ MAY_IMPORT = {
     ),
     "evaluating": (
         "evaluating",
+        "progress",
         "errors",
         "exclusions",
         "schemas",

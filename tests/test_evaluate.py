@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cbmir.errors import UserError
 from cbmir.evaluate import evaluate
-from cbmir.evaluating.options import LEVELS, EvaluateOptions
+from cbmir.evaluating.options import AT_EVERY_LEVEL, LEVELS, EvaluateOptions
 from cbmir.evaluating.staging import attach_slices, stage
 from cbmir.index import IndexOptions, build_index
 from cbmir.schemas import ContractError, image_key
@@ -104,7 +104,7 @@ def test_modality_level_judges_every_query(hand):
 
 
 def test_per_label_region_and_modality_slices_are_there(hand):
-    rows = metrics(hand)
+    rows = [row for row in metrics(hand) if row["metric"] == "precision_at_k"]
     assert figure(rows, relevance="label", k=1, slice_by="label", slice="XR/chest/A")["value"] == pytest.approx(0.5)
     assert figure(rows, relevance="label", k=1, slice_by="modality", slice="CT", average="micro")["value"] == 0
     assert figure(rows, relevance="label", k=1, slice_by="region", slice="chest", average="micro")["n_queries"] == 4
@@ -115,7 +115,9 @@ def test_figures_are_unique_and_chance_stands_beside_each(hand):
     rows = metrics(hand)
     keys = ["encoder", "index", "metric", "relevance", "k", "slice_by", "slice", "average"]
     assert len({tuple(row[key] for key in keys) for row in rows}) == len(rows)
-    assert all(0 <= row["chance"] <= 1 and 0 <= row["value"] <= 1 for row in rows)
+    assert all(0 <= row["value"] <= 1 for row in rows)
+    assert {row["metric"] for row in rows if row["chance"] is None} == {"majority_vote_at_k"}  # an image has two labels
+    assert all(0 <= row["chance"] <= 1 for row in rows if row["chance"] is not None)
 
 
 def naive(rows, neighbors, *, level, k):
@@ -123,12 +125,19 @@ def naive(rows, neighbors, *, level, k):
     by_key = {image_key(row["image_id"]): row for row in rows}
 
     def classes(row):
-        return set(row["labels"]) if level == "label" else {row[level]} - {"unknown"}
+        if level in ("label", "label_in_region"):
+            return set(row["labels"])
+        if level == "modality_region":
+            return set() if "unknown" in (row["modality"], row["region"]) else {(row["modality"], row["region"])}
+        return {row[level]} - {"unknown"}
 
     found = {}
     for key, row in by_key.items():
         if row["split"] == "test" and classes(row):
-            near = neighbors.get(key, [])[:k]
+            near = neighbors.get(key, [])
+            if level == "label_in_region":
+                near = [n for n in near if by_key[n]["region"] == row["region"]]
+            near = near[:k]
             hits = sum(bool(classes(by_key[n]) & classes(row)) for n in near)
             found[key] = (hits / k, classes(row))
     return found
@@ -213,14 +222,16 @@ def test_the_curve_is_the_metric_at_every_depth(tmp_path):
     study, _ = drawn_study(tmp_path / "s", 5)
     search(study, "pixels32", "exact", SearchOptions(k=12))
     evaluate(study, EvaluateOptions(ks=(1,), resamples=0, allow_overlap=True))
-    curve = {(r["relevance"], r["average"], r["k"]): r for r in metrics(study) if r["slice_by"] == "all"}
+    names = ("metric", "relevance", "average", "slice_by", "slice", "k")
+    curve = {tuple(r[name] for name in names): r for r in metrics(study) if r["metric"] in AT_EVERY_LEVEL}
     evaluate(study, EvaluateOptions(ks=tuple(range(1, 13)), resamples=0, allow_overlap=True))
-    direct = {(r["relevance"], r["average"], r["k"]): r for r in metrics(study) if r["slice_by"] == "all"}
+    direct = {tuple(r[name] for name in names): r for r in metrics(study) if r["metric"] in AT_EVERY_LEVEL}
     assert curve.keys() == direct.keys()
-    assert len(curve) == 3 * 2 * 12
+    assert len([key for key in curve if key[3] == "all"]) == 2 * len(LEVELS) * 2 * 12
     for key in curve:
         assert curve[key]["value"] == pytest.approx(direct[key]["value"])
         assert curve[key]["chance"] == pytest.approx(direct[key]["chance"])
+        assert curve[key]["std"] == pytest.approx(direct[key]["std"], abs=1e-9)
         assert (curve[key]["n_queries"], curve[key]["n_failed"]) == (direct[key]["n_queries"], direct[key]["n_failed"])
 
 

@@ -44,7 +44,9 @@ def score(study: Study, searched: Searched, exact: Searched | None, options: Eva
     constants = {"encoder": searched.encoder, "index": searched.index, "gallery_size": size}
     return Scores(
         query_metrics=connection.sql("FROM per_query").to_arrow_table().cast(QUERY_METRICS),
-        metrics=_completed(pa.concat_tables([table for table in figures if table is not None]), METRICS, constants),
+        metrics=pa.concat_tables(
+            [METRICS.empty_table(), *(_completed(table, METRICS, constants) for table in figures if table is not None)]
+        ),
         confusions=_completed(scoring.confusions, CONFUSIONS, constants),
         hubness=_completed(pa.concat_tables(scoring.hubness), HUBNESS, constants),
         notes=scoring.notes,
@@ -111,9 +113,10 @@ class _Scoring:
                 )
         if "duplicates_at_k" in metrics and not has_duplicates(self.connection):
             metrics.remove("duplicates_at_k")
-            self.notes.append(
-                f"no duplicates_at_k, because nobody has looked for copies of images; look with: cbmir manifest check --study {study.address}"
-            )
+            if self.options.metrics:
+                self.notes.append(
+                    f"no duplicates_at_k, because nobody has looked for copies of images; look with: cbmir manifest check --study {study.address}"
+                )
         if not metrics:
             return None
         self._measure(metrics, "", depth=depth)

@@ -144,6 +144,13 @@ def stage(connection: duckdb.DuckDBPyConnection, relevance: str) -> None:
     _stage(connection, _TABLES, relevance)
 
 
+def stage_cells(connection: duckdb.DuckDBPyConnection, relevance: str) -> None:
+    """Only queries, slices and cells at one level of relevance: whose values are averaged, whatever they are."""
+    create(connection, "judged", "staging", "judged", relevance=relevance)
+    create(connection, "queries", "staging", "queries")
+    _stage(connection, ("slices", "cells"), relevance)
+
+
 def stage_all(connection: duckdb.DuckDBPyConnection) -> None:
     """Tables for metrics that ask for no relevance: every embedded query, in one class."""
     connection.execute(
