@@ -17,6 +17,7 @@ from PIL import Image
 
 from cbmir.errors import UserError
 from cbmir.evaluate import evaluate
+from cbmir.evaluating.options import EvaluateOptions
 from cbmir.report import leaderboard, leaderboard_text, query_page, write_report
 from cbmir.report.sources import bare
 from cbmir.schemas import MANIFEST, NEIGHBORS, ContractError, embeddings, image_key
@@ -88,7 +89,7 @@ def add_search(
     counts |= {"gallery": len(keys) - n, "gallery_not_embedded": len(failed) - lost}
     with study.publishing("neighbors", path_name(encoder), path_name(saved_as or index)) as out:
         out.write_table(pa.table(arrays, schema=NEIGHBORS), "part.parquet", "neighbors")
-        counts["compared"] = parameters["gallery"]
+        counts["question"] = counts["compared"] = parameters["gallery"]
         out.run = run_record("search", parameters=parameters, inputs=inputs, rows=len(found), **counts)
 
 
@@ -103,7 +104,7 @@ def make_study(tmp_path: Path, *, labels=None, encoders=("plain",), **options) -
     manifest = make_manifest(study, tmp_path / "pixels", labels, **more)
     for seed, name in enumerate(encoders):
         add_encoder(study, manifest, name, seed=seed, **options)
-    evaluate(study, say=lambda *_: None)
+    evaluate(study, EvaluateOptions(allow_overlap=True), say=lambda *_: None)
     return study
 
 
@@ -388,7 +389,7 @@ def test_figures_of_nothing_and_of_another_search_are_refused(tmp_path):
     add_encoder(study, manifest, "plain")
     with pytest.raises(ContractError, match="make it with: cbmir evaluate"):
         write_report(study)
-    evaluate(study)
+    evaluate(study, EvaluateOptions(allow_overlap=True))
     add_encoder(study, manifest, "plain", seed=7)
     with pytest.raises(
         UserError, match=r"the metrics are older than the neighbors of plain by exact; .* cbmir evaluate"
@@ -407,7 +408,7 @@ def test_other_questions_stand_apart_and_searches_without_figures_are_named(tmp_
     manifest = study.dataset("manifest").to_table()
     predicate = "split = 'train' AND region <> 'none'"
     add_search(study, manifest, "plain", "exact", saved_as="chest", gallery=predicate)
-    evaluate(study)
+    evaluate(study, EvaluateOptions(allow_overlap=True))
     add_encoder(study, manifest, "late")
     html = Path(write_report(study, gallery_queries=1)).read_text()
     assert "late by exact" in html
