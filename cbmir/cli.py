@@ -133,6 +133,13 @@ def _embeddings_import(a: argparse.Namespace) -> None:
     import_embeddings(Study(a.study), a.encoder, a.files, _options(ImportOptions, a, dtype=a.dtype_stored))
 
 
+def _reduce(a: argparse.Namespace) -> None:
+    from cbmir.reduce import ReduceOptions, reduce_embeddings, reduce_line
+
+    for encoder in a.encoder:
+        print(reduce_line(*reduce_embeddings(Study(a.study), encoder, _options(ReduceOptions, a))))
+
+
 def _remove(a: argparse.Namespace) -> None:
     from cbmir.removal import RemoveOptions, remove
 
@@ -281,6 +288,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "pack": _pack,
     "embed": _embed,
     "embeddings import": _embeddings_import,
+    "reduce": _reduce,
     "remove": _remove,
     "index": _index,
     "search": _search,

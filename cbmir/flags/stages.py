@@ -87,6 +87,25 @@ def embed(command: ArgumentParser) -> None:
     overwrite(command)
 
 
+def reduce(command: ArgumentParser) -> None:
+    study(command)
+    encoders_flag(command, "whose embeddings; repeat for several")
+    command.add_argument("--pca", type=int, required=True, metavar="N", help="numbers that are left of a vector")
+    command.add_argument(
+        "--gallery",
+        default="split = 'train'",
+        metavar="SQL",
+        help="images that the projection is fitted to (default: split = 'train')",
+    )
+    command.add_argument(
+        "--as-published",
+        choices=("mahbod2024",),
+        help="mahbod2024: queries are centred and projected by a fit of their own, as in the published code",
+    )
+    command.add_argument("--queries", metavar="SQL", help="of --as-published (default: split = 'test')")
+    overwrite(command)
+
+
 def remove(command: ArgumentParser) -> None:
     study(command)
     command.add_argument("--where", metavar="SQL", help="images by a predicate over the manifest")

@@ -21,6 +21,9 @@ def datasets(sources: Sources) -> list[dict[str, Any]]:
         more |= {"weights SHA-256": (run.get("weights_sha256") or "none")[:16]} | {key: spec.get(key) for key in _SPEC}
         if run.get("imported"):
             more["source"] = f"imported from {', '.join(run['imported'])}, by {run['matched_by']}"
+        if "source_dim" in run:
+            asked = {key: run["parameters"][key] for key in ("source", "gallery", "queries", "as_published")}
+            more["reduced"] = asked | {"from": run["source_dim"], "fitted_to": run["fitted_to"]}
         found.append(_row(f"embeddings of {encoder}", run, more, parameters={}))
     indexes = set()
     for (encoder, _), run in sorted(sources.neighbors_runs.items()):
