@@ -1,5 +1,6 @@
 """cbmir reduce: principal components of the gallery, held to scikit-learn; a reduced encoder goes through every stage like any other."""
 
+import html
 import json
 import os
 import shlex
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -32,7 +34,7 @@ from cbmir.removal import RemoveOptions, remove
 from cbmir.report import write_report
 from cbmir.schemas import ContractError, embeddings, image_key
 from cbmir.search import SearchOptions, outdated, search
-from cbmir.select import connect, embedded_by
+from cbmir.select import attach_done, attach_manifest, connect, embedded_by
 from cbmir.sql_files import read
 from cbmir.store import Study
 from cbmir.vectors import Vectors, find_encoder
@@ -254,18 +256,31 @@ def test_every_command_takes_a_reduced_encoder(study, capsys):
         ["index", *flags, "--encoder", "e~pca8", "--index", "hnsw", "--pca", "4"],
         ["search", *flags, "--encoder", "e~pca8", "--index", "hnsw", "-k", "10"],
         ["search", *flags, "--encoder", "e~pca8", "--index", "exact", "-k", "10"],
-        ["search", *flags, "--encoder", "e", "--index", "exact", "-k", "10"],
-        ["evaluate", *flags],
-        ["report", *flags],
-        ["sql", *flags, "SELECT encoder, count(*) FROM embeddings GROUP BY 1 ORDER BY 1"],
     ):
         assert main([*command, "--debug"]) == 0
-    said = capsys.readouterr().out
-    assert [line.split() for line in said.splitlines()[-3:-1]] or "e~pca8" in said
-    page = Path(study.root, "report", "report.html").read_text()
-    assert "e~pca8" in page
-    assert "source e, gallery split = &#39;train&#39;" in page or "source e, gallery split = 'train'" in page
-    assert "act" not in "".join(line[:3] for line in examine(study) if "e~pca8" in line)
+    found = Questions(study.address).sql(
+        "SELECT encoder, count(*) AS n, len(first(embedding)) AS dim FROM embeddings GROUP BY 1 ORDER BY 1"
+    )
+    assert found.to_numpy().tolist() == [["e", 80, 24], ["e~pca8", 80, 8]]
+    lines = [line for line in examine(study) if "e~pca8" in line]
+    assert [line[:4] for line in lines] == ["ok  "] * 4
+
+
+def test_figures_and_the_report_say_what_was_reduced(study):
+    """A reduction that keeps every number turns the vectors, and no figure."""
+    reduce(study, DIM, gallery="split = 'train' AND true")
+    for encoder in ("e", "e~pca24"):
+        search(study, encoder, "exact", SearchOptions(k=10, metric="l2"))
+    evaluate(study)
+    found = Questions(study.address).sql("SELECT * EXCLUDE (encoder) FROM metrics ORDER BY ALL")
+    whole = Questions(study.address).sql("SELECT * EXCLUDE (encoder) FROM metrics WHERE encoder = 'e' ORDER BY ALL")
+    assert len(found) == 2 * len(whole) > 0
+    pd.testing.assert_frame_equal(found[::2].reset_index(drop=True), whole)
+    page = html.unescape(Path(write_report(study)).read_text())
+    assert (
+        "from e, 24 numbers, to principal components of 60 images of split = 'train' AND true (100.0% of their variance is kept)"
+        in page
+    )
 
 
 # --- conservation ----------------------------------------------------------------------------------------------------------
@@ -305,13 +320,12 @@ def test_images_that_the_manifest_no_longer_has_stay_out(tmp_path):
 def test_the_check_of_conservation_finds_nothing(study):
     reduce(study)
     connection = connect()
-    for view, parts in (("manifest", ("manifest",)), ("embeddings", ("embeddings", "encoder=e~pca8"))):
-        connection.read_parquet(study.files(*parts)).create_view(view)
-    text = read("checks", "conservation")
-    if "failures" in text:
-        connection.execute("CREATE VIEW failures AS SELECT image_key, '' AS uri FROM manifest WHERE false")
-    connection.execute("CREATE VIEW done AS SELECT image_key, false AS failed FROM embeddings")
-    assert connection.execute(text).fetchall() == []
+    attach_manifest(connection, study)
+    attach_done(connection, "done", study, "e~pca8")
+    assert connection.execute(read("checks", "conservation")).fetchall() == []
+    study.delete("embeddings", "encoder=e~pca8", "part-00000.parquet")
+    attach_done(connection, "done", study, "e~pca8")
+    assert len(connection.execute(read("checks", "conservation")).fetchall()) == 80
 
 
 # --- again, and otherwise ----------------------------------------------------------------------------------------------
@@ -554,9 +568,13 @@ def test_a_removal_takes_rows_and_leaves_a_fit_to_be_made_again(study):
 
 
 def test_orphans_leave_a_fit_as_it_is(study):
-    make_study(Path(study.root), rows()[:-1])
+    (file,) = study.files("embeddings", "encoder=e")
+    orphan = pq.read_table(file).slice(79)
+    remove(study, RemoveOptions(where="image_id = '079'"), say=lambda line: None)
+    study.write_table(orphan, "embeddings", "encoder=e", "orphan.parquet")
     reduce(study)
     remove(study, RemoveOptions(orphans=True), say=lambda line: None)
+    assert not study.exists("embeddings", "encoder=e", "orphan.parquet")
     assert Vectors(study, "e~pca8").run["rows"] == 79
     assert not reduce_embeddings(study, "e", ReduceOptions(pca=8))[1]
 
@@ -635,6 +653,3 @@ def test_vectors_that_were_imported_stay_imported(study):
     assert reduce(study)["imported"] == ["a.h5"]
     with pytest.raises(UserError, match=r"the vectors of e~pca8 were imported from a\.h5"):
         Questions(study.address).query("x.png", encoder="e~pca8")
-    search(study, "e~pca8", "exact", SearchOptions(k=5))
-    evaluate(study)
-    assert "imported from a.h5" in Path(write_report(study)).read_text()

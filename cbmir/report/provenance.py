@@ -22,8 +22,7 @@ def datasets(sources: Sources) -> list[dict[str, Any]]:
         if run.get("imported"):
             more["source"] = f"imported from {', '.join(run['imported'])}, by {run['matched_by']}"
         if "source_dim" in run:
-            asked = {key: run["parameters"][key] for key in ("source", "gallery", "queries", "as_published")}
-            more["reduced"] = asked | {"from": run["source_dim"], "fitted_to": run["fitted_to"]}
+            more["reduced"] = _reduced(run)
         found.append(_row(f"embeddings of {encoder}", run, more, parameters={}))
     indexes = set()
     for (encoder, _), run in sorted(sources.neighbors_runs.items()):
@@ -51,6 +50,16 @@ def _row(
     pairs = [(key, _plain(value)) for key, value in shown.items() if value not in (None, {}, "")]
     keys = ("rows", "finished", "fingerprint")
     return {"name": name, "pairs": pairs, "git": (run.get("git") or "")[:12]} | {key: run.get(key) for key in keys}
+
+
+def _reduced(run: dict[str, Any]) -> str:
+    asked = run["parameters"]
+    fits = [
+        f"{fit['images']:,} images of {asked[role]} ({fit['explained_variance']:.1%} of their variance is kept)"
+        for role, fit in run["fitted_to"].items()
+    ]
+    published = f", as published by {asked['as_published']}" if asked["as_published"] else ""
+    return f"from {asked['source']}, {run['source_dim']:,} numbers, to principal components of {' and of '.join(fits)}{published}"
 
 
 def _plain(value: Any) -> str:
