@@ -194,6 +194,9 @@ def reduce_line(run: dict[str, Any], made: bool) -> str:
     asked = run["parameters"]
     name = reduced_name(asked["source"], asked["pca"], asked["as_published"])
     failed = f", {run['failed']:,} failed" if run["failed"] else ""
-    kept = " and ".join(f"{to['explained_variance']:.1%} of the {role}'s" for role, to in run["fitted_to"].items())
+    whose = {"gallery": "the gallery's", "queries": "the queries'"}
+    kept = ", ".join(
+        f"{to['explained_variance']:.1%} of {whose[role]} variance" for role, to in run["fitted_to"].items()
+    )
     state = f"{run['seconds']:.1f} s" if made else "already reduced"
-    return f"{name}: {run['rows']:,} vectors{failed}, {run['dim']:,} of {run['source_dim']:,} numbers, which keep {kept} variance, {state}"
+    return f"{name}: {run['rows']:,} vectors{failed}, {run['dim']:,} of {run['source_dim']:,} numbers, {kept}, {state}"

@@ -52,10 +52,14 @@ class Fits:
 def fit_role(vectors: Vectors, selected: np.ndarray, pca: int, *, role: str, predicate: str) -> Fitted:
     """The first `pca` components of those of the `selected` keys that have a vector; UserError where there are not as many."""
     keys = vectors.keys(selected)
+    if len(keys) == 0:
+        raise UserError(
+            f"the {role} is empty: none of the {len(selected):,} images of {predicate} was embedded by {vectors.encoder}; see failures"
+        )
     most = min(vectors.dim, len(keys))
     if pca > most:
         raise UserError(
-            f"--pca {pca}: the {role} ({predicate}) has {len(keys):,} vectors of {vectors.dim:,} numbers by {vectors.encoder}; "
+            f"--pca {pca}: {vectors.encoder} has {len(keys):,} vectors of {vectors.dim:,} numbers for the {role} ({predicate}); "
             f"expected --pca {most} or less"
         )
     total = passes(len(keys), vectors.dim) * len(keys)
