@@ -133,6 +133,13 @@ def _embeddings_import(a: argparse.Namespace) -> None:
     import_embeddings(Study(a.study), a.encoder, a.files, _options(ImportOptions, a, dtype=a.dtype_stored))
 
 
+def _reduce(a: argparse.Namespace) -> None:
+    from cbmir.reduce import ReduceOptions, reduce_embeddings, reduce_line
+
+    for encoder in a.encoder:
+        print(reduce_line(*reduce_embeddings(Study(a.study), encoder, _options(ReduceOptions, a))))
+
+
 def _remove(a: argparse.Namespace) -> None:
     from cbmir.removal import RemoveOptions, remove
 
@@ -190,6 +197,8 @@ def _evaluate(a: argparse.Namespace) -> None:
     options = EvaluateOptions(
         metrics=tuple(a.metric) if a.metric else None,
         slices=tuple(a.slice) if a.slice else None,
+        permutations=a.permutations,
+        seed=a.seed,
         **_evaluate_options(a),
     )
     run = evaluate(Study(a.study), options)
@@ -198,9 +207,7 @@ def _evaluate(a: argparse.Namespace) -> None:
 
 def _evaluate_options(a: argparse.Namespace) -> dict:
     """What `evaluate` and `run` take alike."""
-    return {"ks": tuple(a.k) if a.k else None} | {
-        name: getattr(a, name) for name in ("resamples", "permutations", "seed", "allow_overlap")
-    }
+    return {"ks": tuple(a.k) if a.k else None, "resamples": a.resamples, "allow_overlap": a.allow_overlap}
 
 
 def _report(a: argparse.Namespace) -> None:
@@ -295,6 +302,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "pack": _pack,
     "embed": _embed,
     "embeddings import": _embeddings_import,
+    "reduce": _reduce,
     "remove": _remove,
     "index": _index,
     "search": _search,

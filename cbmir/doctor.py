@@ -141,14 +141,20 @@ def _packed(study: Study) -> str:
 
 def _encoder(study: Study, encoder: str, manifest: dict) -> Iterator[str]:
     from cbmir.embedding.account import account, orphans_line
+    from cbmir.reducing.record import MARK, is_older
     from cbmir.select import embedded_by
 
     run = study.run_of("embeddings", f"encoder={path_name(encoder)}")
     counted = account(study, encoder)
     if run is None or counted.missing:
-        yield f"act   {counted.line()}; go on with: {_embed_again(study, encoder)}"
+        yield f"act   {counted.line()}; go on with: {_again(study, encoder, run)}"
         return
-    if counted.failed:
+    if is_older(study, run):
+        yield f"act   {encoder} is older than the embeddings that it was reduced from; run: {_again(study, encoder, run)}"
+        return
+    if counted.failed and MARK in encoder:
+        yield f"note  {counted.line()}, as of the encoder that it was reduced from"
+    elif counted.failed:
         yield f"note  {counted.line()}; try them again with: {_embed_again(study, encoder)} --retry-failures"
     else:
         yield f"ok    {counted.line()}"
@@ -171,6 +177,15 @@ def _damage(study: Study, encoder: str, name: str) -> str | None:
     from cbmir.index import damage
 
     return damage(study, encoder, name)
+
+
+def _again(study: Study, encoder: str, run: dict | None) -> str:
+    """The command that goes on with an encoder."""
+    from cbmir.reducing.record import MARK, reduce_command, reduce_command_by_name
+
+    if MARK not in encoder:
+        return _embed_again(study, encoder)
+    return reduce_command(study, run["parameters"]) if run else reduce_command_by_name(study, encoder)
 
 
 def _embed_again(study: Study, encoder: str) -> str:

@@ -19,9 +19,12 @@ from cbmir.querying.answers import Answer
 from cbmir.querying.gallery import Gallery
 from cbmir.querying.held import MOST_HELD, Held, HeldSearch
 from cbmir.querying.inputs import Query
-from cbmir.querying.reading import Reader, reader, rebuild, refuse_imported
+from cbmir.querying.reading import Reader, reader, rebuild, refuse_as_published, refuse_imported
 from cbmir.querying.volumes import unsliced
 from cbmir.querying.votes import vote
+from cbmir.reducing.pca import Projection
+from cbmir.reducing.record import is_reduced
+from cbmir.reducing.stored import read_projection
 from cbmir.search import EXACT, TRAIN
 from cbmir.searching.searchers import ExactSearch, IndexSearch, no_codes, torch_device
 from cbmir.select import keys_where
@@ -65,6 +68,7 @@ class Lookup:
         self.index = index or usual_index(study, self.encoder)
         self.vectors = Vectors(study, self.encoder)
         refuse_imported(self.encoder, self.vectors.run)
+        refuse_as_published(self.encoder, self.vectors.run)
         self.graph = None if self.index == EXACT else open_index(study, self.encoder, self.index)
         indexed = self.graph and self.graph.run["parameters"]["gallery"]
         self.gallery = Gallery(study, gallery or indexed or TRAIN)
@@ -74,6 +78,7 @@ class Lookup:
         self.device = torch_device(device)
         self.reader: Reader = reader(self.vectors.run)
         self.model: Encoder | None = None
+        self.projection: Projection | None = None  # of a reduced encoder
         fits = self.graph is None and len(self.keys) * self.vectors.dim * 4 <= MOST_HELD
         self._held = Held(lambda: self.vectors.tiles(self.keys)) if fits else None
         self._searchers: dict[int, Any] = {}
@@ -83,6 +88,8 @@ class Lookup:
     def load(self) -> None:
         """Build the encoder and read the gallery, what is said of it and, for exact search, its vectors; nothing where that is done."""
         if self.model is None:
+            if is_reduced(self.vectors.run):
+                self.projection = read_projection(self.study, self.encoder)
             self.model = rebuild(self.encoder, self.vectors.run, self.device)
             self.gallery.load()
             if self._held:
@@ -139,9 +146,9 @@ class Lookup:
 
     def _answered(self, batch: list[tuple[Query, np.ndarray | str]], k: int) -> Iterator[Answer]:
         readable = [row for row, (_, pixels) in enumerate(batch) if not isinstance(pixels, str)]
-        vectors = np.zeros((0, self.model.dim), np.float32)
+        vectors = np.zeros((0, self.vectors.dim), np.float32)
         if readable:
-            vectors = self.model.encode(np.stack([batch[row][1] for row in readable]))
+            vectors = self._encoded(np.stack([batch[row][1] for row in readable]))
         finite = np.isfinite(vectors).all(axis=1)
         neighbors = iter(self._neighbors(vectors[finite], k))
         is_finite = dict(zip(readable, finite, strict=True))
@@ -152,6 +159,11 @@ class Lookup:
             else:
                 found = next(neighbors)
                 yield Answer(query.name, query.uri, neighbors=found, votes=vote([n["labels"] for n in found]))
+
+    def _encoded(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels as the encoder takes them -> (n, dim) float32, the study's kind of vectors."""
+        vectors = self.model.encode(pixels)
+        return self.projection.apply(vectors) if self.projection else vectors
 
     def _neighbors(self, vectors: np.ndarray, k: int) -> list[list[dict[str, Any]]]:
         """vectors (n, dim) float32 -> for each its neighbors, nearest first."""

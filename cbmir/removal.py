@@ -9,11 +9,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from cbmir.datasets.presence import present
 from cbmir.errors import UserError
+from cbmir.reducing.record import is_older, is_reduced, reduce_command
 from cbmir.removing.figures import delete_outdated
 from cbmir.removing.journal import Journal, read_journal
 from cbmir.removing.layout import FIGURES, INDEXES, ROWS, TEXTS, names_of, places, words
@@ -23,7 +25,7 @@ from cbmir.removing.rewrite import blank_names, remove_remarks, remove_rows, row
 from cbmir.removing.selection import asked, of_list, of_orphans, of_predicate, read_ids
 from cbmir.removing.settle import settle_index, settle_manifest, settle_rest
 from cbmir.schemas import image_key
-from cbmir.store import JOURNAL, Study
+from cbmir.store import JOURNAL, Study, path_name
 
 
 class StillThere(UserError):
@@ -110,6 +112,7 @@ def _carry_out(study: Study, journal: Journal) -> None:
     keys, names = journal.key_array, journal.named()
     _stop_writers(study)
     _delete_debris(study)
+    _delete_reduced(study, names)
     for parts in places(study, TEXTS):
         remove_remarks(study, parts, Names([*journal.names, *journal.loose_names]))
     for parts in places(study, ROWS):
@@ -138,14 +141,27 @@ def _delete_debris(study: Study) -> None:
             study.fs.delete_file(path)
 
 
+def _delete_reduced(study: Study, names: Names) -> None:
+    """Reduced embeddings whose own predicates name one of the images, with their failures and indexes."""
+    for parts in places(study, {"embeddings": 1}):
+        run = study.run_of(*parts)
+        if run is not None and is_reduced(run) and _names_one(run, names):
+            study.delete("index", path_name(*names_of(parts)))
+            study.delete("failures", parts[1])
+            study.delete(*parts)
+
+
+def _names_one(run: dict[str, Any], names: Names) -> bool:
+    return any(names.first_in(text) for text in leaves(run) if isinstance(text, str))
+
+
 def _remove_from_index(
     study: Study, parts: tuple[str, ...], keys: pa.Array, names: Names, before: dict[str, str]
 ) -> None:
     """Forget the images; an index whose own gallery predicate names one of them is deleted."""
     from cbmir.indexing.forget import forget
 
-    said = leaves(study.run_of(*parts) or {})
-    if any(names.first_in(text) for text in said if isinstance(text, str)):
+    if _names_one(study.run_of(*parts) or {}, names):
         study.delete(*parts)
         return
     forget(study, *names_of(parts), keys.to_numpy())
@@ -190,6 +206,13 @@ def _say_done(study: Study, journal: Journal, proof: Proof, say: Callable[[str],
         say("deleted, because these images may be in it; make it again with:")
         for command in again:
             say(f"  {command}")
+    fitted = [
+        run for parts in places(study, {"embeddings": 1}) if (run := study.run_of(*parts)) and is_older(study, run)
+    ]
+    if fitted:
+        say("fitted to images with these among them, and refused until fitted again with:")
+        for run in fitted:
+            say(f"  {reduce_command(study, run['parameters'])}")
     local = [address for address in journal.addresses if "://" not in address]
     there = pa.array(local, pa.string()).filter(present(pa.array(local, pa.string()))).to_pylist()
     if there:

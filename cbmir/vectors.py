@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from cbmir.errors import UserError, nearest
+from cbmir.reducing.record import MARK, is_older, reduce_command
 from cbmir.store import Study, path_name
 
 TILE_ROWS = 16_384
@@ -18,11 +19,14 @@ Part = list[tuple[str, list[int]]]  # paths of files, and the row groups that ar
 
 
 def find_encoder(study: Study, name: str) -> str:
-    """The study's own name of an encoder: `name` itself, or the only one that begins with it ('timm:vit' @64, ~random0)."""
+    """The study's own name of an encoder: `name` itself, or the only one that begins with it ('timm:vit' @64, ~random0).
+
+    Reduced ones ('timm:vit@64~pca256') are only meant where they are named whole.
+    """
     names = study.names("embeddings")
     if name in names:
         return name
-    longer = [n for n in names if n.startswith(name) and n[len(name)] in ",@~"]
+    longer = [n for n in names if n.startswith(name) and n[len(name)] in ",@~" and MARK not in n[len(name) :]]
     if len(longer) == 1:
         return longer[0]
     if not names:
@@ -39,7 +43,7 @@ def find_encoder(study: Study, name: str) -> str:
 
 
 class Vectors:
-    """The finished embeddings of one encoder."""
+    """The finished embeddings of one encoder; reduced ones are refused where those that they were made of have changed since."""
 
     def __init__(self, study: Study, encoder: str) -> None:
         self.study = study
@@ -47,6 +51,10 @@ class Vectors:
         self.directory = f"encoder={path_name(encoder)}"
         self.run: dict[str, Any] = study.require("embeddings", self.directory)
         self.dim: int = self.run["dim"]
+        if is_older(study, self.run):
+            raise UserError(
+                f"{encoder} is older than the embeddings that it was reduced from; make it again with: {reduce_command(study, self.run['parameters'])}"
+            )
 
     @property
     def address(self) -> str:

@@ -32,6 +32,10 @@ COMMANDS = {
         "take published vectors (HDF5, .npy with Parquet, Parquet) as an encoder's embeddings",
         "cbmir embeddings import nih14.h5 mimic.h5 --encoder biomedclip --study study",
     ),
+    "reduce": (
+        "fewer numbers a vector, by principal components of the gallery (optional)",
+        "cbmir reduce --study study --encoder pixels32 --pca 256",
+    ),
     "remove": (
         "take images out of the study, wherever they are, and prove that they are gone (withdrawn consent)",
         "cbmir remove --study study --where \"patient_id = 'p17'\" --dry-run",
@@ -115,6 +119,7 @@ _ADD = {
     "pack": stages.pack,
     "embed": stages.embed,
     "embeddings import": source.embeddings_import,
+    "reduce": stages.reduce,
     "remove": stages.remove,
     "index": stages.index,
     "search": stages.search,

@@ -87,6 +87,25 @@ def embed(command: ArgumentParser) -> None:
     overwrite(command)
 
 
+def reduce(command: ArgumentParser) -> None:
+    study(command)
+    encoders_flag(command, "whose embeddings; repeat for several")
+    command.add_argument("--pca", type=int, required=True, metavar="N", help="numbers that are left of a vector")
+    command.add_argument(
+        "--gallery",
+        default="split = 'train'",
+        metavar="SQL",
+        help="images that the projection is fitted to (default: split = 'train')",
+    )
+    command.add_argument(
+        "--as-published",
+        choices=("mahbod2024",),
+        help="mahbod2024: queries are centred and projected by a fit of their own, as in the published code",
+    )
+    command.add_argument("--queries", metavar="SQL", help="of --as-published (default: split = 'test')")
+    overwrite(command)
+
+
 def remove(command: ArgumentParser) -> None:
     study(command)
     command.add_argument("--where", metavar="SQL", help="images by a predicate over the manifest")
@@ -217,6 +236,10 @@ def evaluate(command: ArgumentParser) -> None:
         help="figures per value of a column of the manifest; repeat for several (default: label, region, modality, dataset)",
     )
     evaluate_options(command)
+    command.add_argument(
+        "--permutations", type=int, default=10_000, metavar="N", help="for p-values of comparisons (default 10000)"
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of resamples and permutations (default 0)")
 
 
 def evaluate_options(command: ArgumentParser) -> None:
@@ -228,10 +251,6 @@ def evaluate_options(command: ArgumentParser) -> None:
         metavar="N",
         help="of patients, for 95 %% intervals (default 1000); 0: no intervals, no comparisons",
     )
-    command.add_argument(
-        "--permutations", type=int, default=10_000, metavar="N", help="for p-values of comparisons (default 10000)"
-    )
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="of resamples and permutations (default 0)")
     command.add_argument(
         "--allow-overlap", action="store_true", help="go on where patients have queries and gallery images"
     )

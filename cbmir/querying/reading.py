@@ -44,6 +44,16 @@ def refuse_imported(encoder: str, run: dict[str, Any]) -> None:
         )
 
 
+def refuse_as_published(encoder: str, run: dict[str, Any]) -> None:
+    """UserError where queries were reduced by a projection of their own, fitted to all of them: one new image has none."""
+    if run["parameters"].get("as_published"):
+        asked = run["parameters"]
+        raise UserError(
+            f"the queries of {encoder} were reduced by a projection that was fitted to all of them, as published, so a new image has no "
+            f"vector; use the one of the gallery: cbmir reduce --encoder {asked['source']} --pca {asked['pca']}"
+        )
+
+
 def reader(run: dict[str, Any]) -> Reader:
     """How the images of the study were read before `run` embedded them; UserError where that cannot be done any more."""
     how = Shrink(**run["packed"]) if run.get("packed") else None
@@ -68,8 +78,9 @@ def rebuild(encoder: str, run: dict[str, Any], device: str) -> Encoder:
             f"the weights of {spec.name} are not those of the study ({model.weights_sha256[:12]}, expected "
             f"{run['weights_sha256'][:12]}); bring back {spec.origin}"
         )
-    if model.dim != run["dim"]:
+    dim = run.get("source_dim", run["dim"])  # before they were reduced
+    if model.dim != dim:
         raise UserError(
-            f"{spec.name} gives vectors of {model.dim} numbers, those of the study have {run['dim']}; embed the study again with --overwrite"
+            f"{spec.name} gives vectors of {model.dim} numbers, those of the study have {dim}; embed the study again with --overwrite"
         )
     return model

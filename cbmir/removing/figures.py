@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from cbmir.reducing.record import is_reduced, reduce_command
 from cbmir.removing.layout import FIGURES, INDEXES, names_of, places
 from cbmir.store import Study
 
@@ -36,8 +37,12 @@ _COMMANDS = {  # what one of these makes beside its own dataset (comparisons ...
 
 
 def made_by(study: Study) -> list[dict[str, Any]]:
-    """{target, command} of every finished index and dataset of figures, in the order in which they are made again."""
+    """{target, command} of finished reduced embeddings, indexes and datasets of figures, in the order in which they are made again."""
     found = []
+    for parts in places(study, {"embeddings": 1}):
+        run = study.run_of(*parts)
+        if run is not None and is_reduced(run):
+            found.append({"target": list(parts), "command": reduce_command(study, run["parameters"])})
     for parts in places(study, INDEXES | FIGURES):
         run = study.run_of(*parts)
         if run is not None and parts[0] in _COMMANDS:

@@ -7,6 +7,7 @@ from typing import Any
 from cbmir.datasets.manifest import content_hash
 from cbmir.datasets.remarks import summary
 from cbmir.embedding.account import counted, embedded_digest
+from cbmir.reducing.record import is_reduced
 from cbmir.removing.layout import names_of, places
 from cbmir.select import PACKED_LEDGER, embedded_by
 from cbmir.store import Study, fingerprint
@@ -41,7 +42,8 @@ def settle_rest(study: Study, was: dict[str, str]) -> None:
     for parts in places(study, {"remarks": 1, "image_facts": 0, "packed": 0, "embeddings": 1, "failures": 1}):
         run = study.run_of(*parts)
         if run is not None:
-            run["inputs"] = _renamed(study, run["inputs"], was)
+            if not is_reduced(run):  # its axes were fitted with the images that go: outdated, it is fitted again
+                run["inputs"] = _renamed(study, run["inputs"], was)
             _recount(study, parts, run)
             _write(study, parts, run)
 

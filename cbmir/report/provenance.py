@@ -21,6 +21,8 @@ def datasets(sources: Sources) -> list[dict[str, Any]]:
         more |= {"weights SHA-256": (run.get("weights_sha256") or "none")[:16]} | {key: spec.get(key) for key in _SPEC}
         if run.get("imported"):
             more["source"] = f"imported from {', '.join(run['imported'])}, by {run['matched_by']}"
+        if "source_dim" in run:
+            more["reduced"] = _reduced(run)
         found.append(_row(f"embeddings of {encoder}", run, more, parameters={}))
     indexes = set()
     for (encoder, _), run in sorted(sources.neighbors_runs.items()):
@@ -48,6 +50,16 @@ def _row(
     pairs = [(key, _plain(value)) for key, value in shown.items() if value not in (None, {}, "")]
     keys = ("rows", "finished", "fingerprint")
     return {"name": name, "pairs": pairs, "git": (run.get("git") or "")[:12]} | {key: run.get(key) for key in keys}
+
+
+def _reduced(run: dict[str, Any]) -> str:
+    asked = run["parameters"]
+    fits = [
+        f"{fit['images']:,} images of {asked[role]} ({fit['explained_variance']:.1%} of their variance is kept)"
+        for role, fit in run["fitted_to"].items()
+    ]
+    published = f", as published by {asked['as_published']}" if asked["as_published"] else ""
+    return f"from {asked['source']}, {run['source_dim']:,} numbers, to principal components of {' and of '.join(fits)}{published}"
 
 
 def _plain(value: Any) -> str:

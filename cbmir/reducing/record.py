@@ -1,0 +1,47 @@
+"""What the run.json of reduced embeddings says: which vectors they were made of, and the command that makes them again."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from cbmir.store import Study, path_name
+
+MARK = "~pca"  # behind the name of the encoder whose vectors were reduced
+PUBLISHED = ("mahbod2024",)
+
+
+def reduced_name(encoder: str, pca: int, as_published: str | None) -> str:
+    """'resnet18~pca256', 'resnet18~pca256-mahbod2024'."""
+    return f"{encoder}{MARK}{pca}" + (f"-{as_published}" if as_published else "")
+
+
+def is_reduced(run: dict[str, Any]) -> bool:
+    """Whether a run.json of embeddings is one of `cbmir reduce`."""
+    return run["stage"] == "reduce"
+
+
+def is_older(study: Study, run: dict[str, Any]) -> bool:
+    """Whether the vectors that reduced embeddings were made of have changed since; False for what was not reduced."""
+    if not is_reduced(run):
+        return False
+    source = ("embeddings", f"encoder={path_name(run['parameters']['source'])}")
+    if not study.exists(*source):  # deleted to save space: what is left is all that there is
+        return False
+    return (study.run_of(*source) or {}).get("fingerprint") != run["inputs"]["embeddings"]
+
+
+def reduce_command(study: Study, parameters: dict[str, Any]) -> str:
+    """The command line that makes reduced embeddings again, from the parameters in their run.json."""
+    words = ["cbmir", "reduce", "--study", study.address, "--encoder", parameters["source"]]
+    for name in ("pca", "gallery", "as_published", "queries"):
+        if parameters.get(name) is not None:
+            words += [f"--{name.replace('_', '-')}", str(parameters[name])]
+    return shlex.join(words)
+
+
+def reduce_command_by_name(study: Study, encoder: str) -> str:
+    """The same where there is no run.json, as far as the name says it."""
+    source, _, rest = encoder.rpartition(MARK)
+    pca, _, published = rest.partition("-")
+    return reduce_command(study, {"source": source, "pca": pca, "as_published": published or None})
