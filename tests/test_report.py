@@ -197,7 +197,8 @@ def test_page_and_terminal_show_the_leaderboard(study, page):
     lines = [line.split() for line in leaderboard_text(rows).splitlines() if " exact " in line or " hnsw " in line]
     for row, shown, line in zip(rows, cells, lines, strict=True):
         expected = [f"{100 * row[f'p{k}_{average}']:.1f}" for average in ("micro", "macro") for k in (1, 3, 5, 10)]
-        assert shown[2:6] + shown[7:11] == expected
+        interval = f" {100 * row['p1_micro_low']:.1f}–{100 * row['p1_micro_high']:.1f}"
+        assert shown[2:6] + shown[7:11] == [expected[0] + interval, *expected[1:]]
         assert all(value in line for value in expected)
     widths = {len(line) for line in leaderboard_text(rows).splitlines() if " exact " in line or " hnsw " in line}
     assert len(widths) == 1

@@ -12,7 +12,9 @@ BEST_AND_WORST = 8
 LEVELS = {
     "modality": ("Same modality", "how the image was made: easy"),
     "region": ("Same region", "which part of the body: easy"),
+    "modality_region": ("Same modality and region", "anatomy: the label without its pathology"),
     "label": ("Same pathology label", "what is the matter: hard"),
+    "label_in_region": ("Same label, within the region", "pathology, with anatomy given"),
 }
 _TEXT = (  # group, heading, key, in percent
     ("", "encoder", "encoder", False),
