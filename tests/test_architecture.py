@@ -85,6 +85,7 @@ MAY_IMPORT = {
         "store",
         "vectors",
     ),
+    "classifying": ("classifying", "errors", "schemas", "select", "sql_files", "store"),
     "evaluate": ("errors", "exclusions", "schemas", "search", "select", "sql_files", "store"),
     "querying": (
         "querying",

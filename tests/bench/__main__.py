@@ -16,6 +16,7 @@ from tests.bench import (
     embed_speed,
     encoder_speed,
     exact_speed,
+    knn_speed,
     manifest_speed,
     pack_speed,
     query_speed,
@@ -31,6 +32,7 @@ BENCHES = {
     "exact_speed": exact_speed.run,
     "ann_speed": ann_speed.run,
     "query_speed": query_speed.run,
+    "knn_speed": knn_speed.run,
 }
 
 
