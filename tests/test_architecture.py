@@ -85,6 +85,7 @@ MAY_IMPORT = {
         "store",
         "vectors",
     ),
+    "as_published": ("as_published", "classifying", "errors", "select", "sql_files", "store"),
     "classifying": ("classifying", "errors", "schemas", "select", "sql_files", "store"),
     "evaluate": ("errors", "exclusions", "schemas", "search", "select", "sql_files", "store"),
     "querying": (

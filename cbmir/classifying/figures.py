@@ -35,16 +35,21 @@ def judging(
     return connection
 
 
-def figures_of_scores(connection: duckdb.DuckDBPyConnection, *, k: int) -> list[dict[str, Any]]:
+def figures_of_scores(
+    connection: duckdb.DuckDBPyConnection, *, k: int, rates: tuple[str, str] = (KIND, "rates")
+) -> list[dict[str, Any]]:
     """Table scores(query_key, code, score, turn) -> the figures; `k` stands in each row."""
     create(connection, "predicted", KIND, "predicted")
     create(connection, "score_counts", KIND, "score_counts", k=k)
     create(connection, "outcomes", KIND, "outcomes", k=k)
-    return figures(connection)
+    return figures(connection, rates=rates)
 
 
 def figures(connection: duckdb.DuckDBPyConnection, *, rates: tuple[str, str] = (KIND, "rates")) -> list[dict[str, Any]]:
-    """Tables outcomes, score_counts, labels, judged -> rows of k, metric, average, value, n_labels, ordered; none where nothing was judged."""
+    """Tables outcomes, score_counts, labels, judged -> rows of k, metric, average, value, n_labels, ordered; none where nothing was judged.
+
+    rates: the statement (kind and name) of all figures but the area under the ROC curve.
+    """
     if size(connection)["n_queries"] == 0:
         return []
     text = f"({statement(*rates)}) UNION ALL ({statement(KIND, 'roc_auc')}) ORDER BY k, metric, average"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -22,14 +22,10 @@ def knn_figures(study: Study, searches: Sequence[Search]) -> tuple[pa.Table, lis
     Two searches are a pair if they have one encoder, index, gallery, exclusions, metric and effort; which images they asked for is looked up in
     the manifest, however the predicate was written. A line tells of each test search that has no partner what to run.
     """
-    splits = _splits(study, searches)
     tables, lines = [CLASSIFICATION.empty_table()], []
-    for test in searches:
-        if TEST not in splits[test.run["parameters"]["queries"]]:
-            continue
-        val = _partner(test, [s for s in searches if VAL in splits[s.run["parameters"]["queries"]]])
+    for test, val, what_to_run in searches_of_test(study, searches):
         if val is None:
-            lines.append(_what_to_run(study, test))
+            lines.append(what_to_run)
             continue
         table = classify_by_neighbors(study, val=val, test=test)
         if table is None:
@@ -39,6 +35,15 @@ def knn_figures(study: Study, searches: Sequence[Search]) -> tuple[pa.Table, lis
         else:
             tables.append(table)
     return pa.concat_tables(tables), lines
+
+
+def searches_of_test(study: Study, searches: Sequence[Search]) -> Iterator[tuple[Search, Search | None, str]]:
+    """(search with queries of split test, the one of split val beside it, '') or (search, None, what to run)."""
+    splits = _splits(study, searches)
+    for test in searches:
+        if TEST in splits[test.run["parameters"]["queries"]]:
+            val = _partner(test, [s for s in searches if VAL in splits[s.run["parameters"]["queries"]]])
+            yield test, val, "" if val else _what_to_run(study, test)
 
 
 def _splits(study: Study, searches: Sequence[Search]) -> dict[str, set[str]]:

@@ -73,7 +73,7 @@ def delete_outdated(study: Study) -> None:
 
 
 def _is_current(study: Study, parts: tuple[str, ...], inputs: dict[str, str], manifest: str) -> bool:
-    if parts[0] in ("problems", "neighbors", "classification", "predictions"):
+    if parts[0] in ("problems", "neighbors", "classification", "predictions", "as_published"):
         return inputs["manifest"] == manifest
     if parts[0] == "query_metrics":
         return inputs["neighbors"] == _fingerprint(study, "neighbors", *parts[1:])
