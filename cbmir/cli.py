@@ -190,6 +190,13 @@ def _evaluate(a: argparse.Namespace) -> None:
     print(f"metrics: {run['rows']:,} figures of {len(run['inputs'])} searches")
 
 
+def _probe(a: argparse.Namespace) -> None:
+    from cbmir.probe import ProbeOptions, probe
+
+    for encoder in a.encoder:
+        probe(Study(a.study), encoder, _options(ProbeOptions, a))
+
+
 def _report(a: argparse.Namespace) -> None:
     from cbmir.report import leaderboard, leaderboard_text, write_report
 
@@ -285,6 +292,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "index": _index,
     "search": _search,
     "evaluate": _evaluate,
+    "probe": _probe,
     "report": _report,
     "run": _run,
     "sql": _sql,

@@ -86,7 +86,8 @@ MAY_IMPORT = {
         "vectors",
     ),
     "as_published": ("as_published", "classifying", "errors", "select", "sql_files", "store"),
-    "classifying": ("classifying", "errors", "schemas", "select", "sql_files", "store"),
+    "classifying": ("classifying", "errors", "schemas", "select", "sql_files", "store", "vectors"),
+    "probe": ("classifying", "errors", "progress", "schemas", "searching.searchers", "select", "store", "vectors"),
     "evaluate": ("errors", "exclusions", "schemas", "search", "select", "sql_files", "store"),
     "querying": (
         "querying",
@@ -119,7 +120,15 @@ MAY_IMPORT = {
 # an engine may be imported only there
 ENGINE_LIVES_IN = {
     "ray": ("cluster", "embedding", "indexing.build", "searching.spread"),
-    "torch": ("encoders", "searching", "querying.held", "embedding.actor", "embedding.devices", "doctor"),
+    "torch": (
+        "classifying.linear",
+        "encoders",
+        "searching",
+        "querying.held",
+        "embedding.actor",
+        "embedding.devices",
+        "doctor",
+    ),
     "timm": ("encoders",),
     "open_clip": ("encoders",),
     "usearch": ("indexing.graph",),

@@ -24,6 +24,7 @@ _FLAGS = {
         "shards",
     ),
     "neighbors": ("k", "gallery", "queries", "metric", "expansion_search", "rerank"),
+    "predictions": ("train", "val", "test", "epochs", "patience", "batch_size", "lr", "weight_decay"),
 }
 _KS = [1, 3, 5, 10]  # what cbmir evaluate takes unless told otherwise: a search may be less deep
 _COMMANDS = {  # what one of these makes beside its own dataset (comparisons ...) needs no line
@@ -31,6 +32,7 @@ _COMMANDS = {  # what one of these makes beside its own dataset (comparisons ...
     "problems": "manifest check",
     "neighbors": "search",
     "metrics": "evaluate",
+    "predictions": "probe",
     "report": "report",
 }
 
@@ -53,6 +55,8 @@ def _command(study: Study, parts: tuple[str, ...], run: dict[str, Any]) -> str:
         encoder, name = names_of(parts)
         index = parameters.get("index", name)
         words += ["--encoder", encoder, "--index", index, *(["--save-as", name] if name != index else [])]
+    if parts[0] == "predictions":
+        words += ["--encoder", parameters["encoder"], "--seeds", ",".join(map(str, parameters["seeds"]))]
     for name in _FLAGS.get(parts[0], ()):
         if parameters.get(name) is not None:
             words += ["-k" if name == "k" else f"--{name.replace('_', '-')}", str(parameters[name])]
