@@ -210,6 +210,13 @@ def _evaluate_options(a: argparse.Namespace) -> dict:
     return {"ks": tuple(a.k) if a.k else None, "resamples": a.resamples, "allow_overlap": a.allow_overlap}
 
 
+def _probe(a: argparse.Namespace) -> None:
+    from cbmir.probe import ProbeOptions, probe
+
+    for encoder in a.encoder:
+        probe(Study(a.study), encoder, _options(ProbeOptions, a))
+
+
 def _report(a: argparse.Namespace) -> None:
     from cbmir.report import leaderboard, leaderboard_text, write_report
 
@@ -307,6 +314,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "index": _index,
     "search": _search,
     "evaluate": _evaluate,
+    "probe": _probe,
     "report": _report,
     "run": _run,
     "sql": _sql,

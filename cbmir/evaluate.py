@@ -6,6 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from cbmir.as_published import denner2024
+from cbmir.classifying.pairs import knn_figures
+from cbmir.errors import UserError
 from cbmir.evaluating.comparing import compare_searches
 from cbmir.evaluating.options import KS, EvaluateOptions
 from cbmir.evaluating.scoring import Scores, score
@@ -32,11 +35,35 @@ def evaluate(study: Study, options: EvaluateOptions | None = None, *, say=print)
             progress.update(done)
     for note in notes:
         say(note)
+    _classify(study, searches, say=say)
     inputs = {s.name: s.run["fingerprint"] for s in searches}
     _publish(study, "comparisons", compare_searches(study, searches, options), inputs, options)
     for dataset in ("confusions", "hubness", "metrics"):
         record = _publish(study, dataset, pa.concat_tables([getattr(s, dataset) for s in all_scores]), inputs, options)
     return record
+
+
+def as_published(study: Study, paper: str, *, say=print) -> list[dict[str, Any]]:
+    """Publish the figures that a paper's own code gives, defects included: as_published/<paper>/<encoder>/<index> -> their run.json."""
+    if paper != denner2024.NAME:
+        raise UserError(f"--as-published {paper}; expected {denner2024.NAME}")
+    return denner2024.write_denner2024(study, find_searches(study), say=say)
+
+
+def _classify(study: Study, searches: list[Searched], *, say) -> None:
+    """Publish classification/knn of the searches of val and test; says what is missing where there is a search of val, or of none it is asked for."""
+    rows, lines = knn_figures(study, searches)
+    if not rows.num_rows:
+        study.delete("classification", "knn")
+    else:
+        inputs = {"manifest": study.require("manifest")["fingerprint"]} | {
+            s.name: s.run["fingerprint"] for s in searches
+        }
+        with study.publishing("classification", "knn") as out:
+            out.write_table(rows, "knn.parquet", "classification")
+            out.run = run_record("classification", parameters={}, inputs=inputs, rows=rows.num_rows)
+    for line in lines:
+        say(line)
 
 
 def _publish_query_metrics(study: Study, searched: Searched, scores: Scores, options: EvaluateOptions) -> None:

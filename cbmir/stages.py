@@ -18,5 +18,6 @@ MADE_BY = {
     "hubness": "cbmir evaluate",
     "classification": "cbmir evaluate or cbmir probe",
     "predictions": "cbmir probe",
+    "as_published": "cbmir evaluate --as-published denner2024",
     "report": "cbmir report",
 }

@@ -112,7 +112,10 @@ MAY_IMPORT = {
         "statistics",
         "store",
     ),
-    "evaluate": ("evaluating", "progress", "store"),
+    "evaluate": ("as_published", "classifying", "evaluating", "errors", "progress", "store"),
+    "as_published": ("as_published", "classifying", "errors", "select", "sql_files", "store"),
+    "classifying": ("classifying", "errors", "schemas", "select", "sql_files", "store", "vectors"),
+    "probe": ("classifying", "errors", "progress", "schemas", "searching.searchers", "select", "store", "vectors"),
     "querying": (
         "querying",
         "datasets.dicom_files",
@@ -145,7 +148,15 @@ MAY_IMPORT = {
 # an engine may be imported only there
 ENGINE_LIVES_IN = {
     "ray": ("cluster", "embedding", "indexing.build", "searching.spread"),
-    "torch": ("encoders", "searching", "querying.held", "embedding.actor", "embedding.devices", "doctor"),
+    "torch": (
+        "classifying.linear",
+        "encoders",
+        "searching",
+        "querying.held",
+        "embedding.actor",
+        "embedding.devices",
+        "doctor",
+    ),
     "timm": ("encoders",),
     "open_clip": ("encoders",),
     "usearch": ("indexing.graph",),

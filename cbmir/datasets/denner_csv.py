@@ -2,7 +2,8 @@
 
 filepath, dataset, split, modality, anatomic_region, then one column a label (`XR/chest/Pleural Effusion`: 1 or 0). Files may have
 different label columns; a label whose column a file lacks, or whose cell is blank, is absent there, as the authors' own
-concatenation reads it (missing becomes 0). `filepath` stays a column: published embeddings are found by it.
+concatenation reads it (missing becomes 0). `filepath` stays a column: published embeddings are found by it. The order of the label columns stays in the
+manifest's run.json: the authors' code predicts the first of several labels with equal scores.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 from cbmir.datasets import Options, table_files
 from cbmir.datasets.addresses import expanded, image_addresses
 from cbmir.datasets.csv_table import joined, label_columns, located
+from cbmir.datasets.label_order import label_order, with_label_order
 from cbmir.datasets.remarks import Remarks
 from cbmir.errors import UserError
 
@@ -28,7 +30,9 @@ COLUMNS = {
 def read(roots: list[str], options: Options, remarks: Remarks) -> pa.Table:
     """Split files -> rows; a file of another layout is refused."""
     files = expanded(roots, remarks)
-    return joined([_read_one(file, options, remarks) for file in files], files)
+    tables = [_read_one(file, options, remarks) for file in files]
+    order = dict.fromkeys(label for table in tables for label in label_order(table))
+    return with_label_order(joined(tables, files), list(order))
 
 
 def _read_one(root: str, options: Options, remarks: Remarks) -> pa.Table:
@@ -72,4 +76,4 @@ def _read_one(root: str, options: Options, remarks: Remarks) -> pa.Table:
     columns["dataset"] = pc.fill_null(raw["dataset"], "unknown")
     columns |= {"labels": present, "unknown_labels": unknown}
     columns |= {name: raw[name] for name in further}
-    return located(pa.table(columns), root, lines)
+    return with_label_order(located(pa.table(columns), root, lines), [name.strip() for name in labels])

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from cbmir.datasets import SOURCES, Options, protocol, reader, refuse_what_has_no_meaning
 from cbmir.datasets.deidentify import deidentified, salt_of
+from cbmir.datasets.label_order import label_order, with_label_order
 from cbmir.datasets.presence import present
 from cbmir.datasets.protocols import selected
 from cbmir.datasets.remarks import FILE, ROW, Remarks, remark_lines
@@ -33,9 +34,11 @@ def write_manifest(
     study.refuse_unfinished_removal()
     remarks = Remarks()
     table, notes = read_source(source, roots, options, remarks, salt=lambda: salt_of(study, options.salt_file))
+    order, table = label_order(table), table.replace_schema_metadata()
     parameters = {"source": source, **options.said(), "notes": notes}
     inputs = {"content": content_hash(table)}
     run = run_record("manifest", parameters=parameters, inputs=inputs, rows=table.num_rows, remarks=remarks.summary())
+    run |= {"label_order": order} if order else {}
     before = study.run_of("manifest")
     if before and before["inputs"] == run["inputs"]:
         return before, False
@@ -64,10 +67,14 @@ def write_manifest(
 def read_source(
     source: str, roots: list[str], options: Options, remarks: Remarks, *, salt: Callable[[], bytes]
 ) -> tuple[pa.Table, list[str]]:
-    """A source's rows as a manifest, and notes; what is odd goes to `remarks`. `salt` is only asked for if ids are hashed."""
+    """A source's rows as a manifest, and notes; what is odd goes to `remarks`. `salt` is only asked for if ids are hashed.
+
+    The order of its label columns, where it has them, is in the metadata of the rows' schema.
+    """
     read = reader(source)
     refuse_what_has_no_meaning(source, options)
     rows = read(roots, options, remarks)
+    order = label_order(rows)
     kind = SOURCES[source]
     rows, notes = build(rows, options, remarks, look_for_images=not kind.lists_files)
     if options.protocol:
@@ -75,7 +82,8 @@ def read_source(
     if kind.deidentifies if options.deidentify is None else options.deidentify:
         rows = deidentified(rows, salt())
         notes.append("ids of images, patients, studies and series are salted hashes")
-    return keyed(rows), notes
+    made = keyed(rows)
+    return (with_label_order(made, order) if order else made), notes
 
 
 def keyed(rows: pa.Table) -> pa.Table:

@@ -49,6 +49,10 @@ COMMANDS = {
         "cbmir search --study study --encoder pixels32 --index exact -k 100 --exclude-same patient_id",
     ),
     "evaluate": ("score every search of the study in SQL", "cbmir evaluate --study study --k 1,3,5,10"),
+    "probe": (
+        "train a linear layer on an encoder's vectors and score its predictions of the labels",
+        "cbmir probe --study study --encoder biomedclip --seeds 0,1,2",
+    ),
     "report": ("write one HTML file with figures, charts and galleries", "cbmir report --study study"),
     "run": (
         "manifest, embed, index, search, evaluate and report in one go; what is done is skipped",
@@ -124,6 +128,7 @@ _ADD = {
     "index": stages.index,
     "search": stages.search,
     "evaluate": stages.evaluate,
+    "probe": stages.probe,
     "report": common.study,
     "run": stages.run,
     "sql": ask.sql,

@@ -36,6 +36,14 @@ def ks(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 1,5,10") from None
 
 
+def seeds(text: str) -> tuple[int, ...]:
+    """'0,1,2' -> (0, 1, 2), in their order, each once."""
+    try:
+        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,1,2") from None
+
+
 def window(text: str) -> tuple[float, float]:
     """'40,400' -> (40.0, 400.0): center and width."""
     try:

@@ -14,7 +14,7 @@ from cbmir.flags.common import (
     retry_failures,
     study,
 )
-from cbmir.flags.kinds import ks, share
+from cbmir.flags.kinds import ks, seeds, share
 from cbmir.flags.source import source
 
 
@@ -254,6 +254,36 @@ def evaluate_options(command: ArgumentParser) -> None:
     command.add_argument(
         "--allow-overlap", action="store_true", help="go on where patients have queries and gallery images"
     )
+
+
+def probe(command: ArgumentParser) -> None:
+    study(command)
+    encoders_flag(command, "whose embeddings; repeat for several")
+    for role, what in (("train", "train on"), ("val", "choose the epoch on"), ("test", "judge")):
+        command.add_argument(
+            f"--{role}",
+            default=f"split = '{role}'",
+            metavar="SQL",
+            help=f"images to {what} (default: split = '{role}')",
+        )
+    command.add_argument(
+        "--seeds",
+        type=seeds,
+        default=(0,),
+        metavar="S,S",
+        help="a probe for each; the predictions of the first are stored (default 0)",
+    )
+    command.add_argument("--epochs", type=int, default=100, metavar="N", help="at the most (default 100)")
+    command.add_argument(
+        "--patience", type=int, default=20, metavar="N", help="epochs without a better val accuracy (default 20)"
+    )
+    command.add_argument("--batch-size", type=int, default=512, metavar="N", help="images (default 512)")
+    command.add_argument("--lr", type=float, default=1e-3, metavar="X", help="of AdamW (default 0.001)")
+    command.add_argument("--weight-decay", type=float, default=0.01, metavar="X", help="of AdamW (default 0.01)")
+    command.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto: a GPU where there is one"
+    )
+    overwrite(command)
 
 
 def run(command: ArgumentParser) -> None:

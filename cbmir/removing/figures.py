@@ -25,6 +25,7 @@ _FLAGS = {
         "shards",
     ),
     "neighbors": ("k", "gallery", "queries", "metric", "expansion_search", "rerank"),
+    "predictions": ("train", "val", "test", "epochs", "patience", "batch_size", "lr", "weight_decay"),
 }
 _KS = [1, 3, 5, 10]  # what cbmir evaluate takes unless told otherwise: a search may be less deep
 _COMMANDS = {  # what one of these makes beside its own dataset (comparisons ...) needs no line
@@ -32,6 +33,7 @@ _COMMANDS = {  # what one of these makes beside its own dataset (comparisons ...
     "problems": "manifest check",
     "neighbors": "search",
     "metrics": "evaluate",
+    "predictions": "probe",
     "report": "report",
 }
 
@@ -58,6 +60,8 @@ def _command(study: Study, parts: tuple[str, ...], run: dict[str, Any]) -> str:
         encoder, name = names_of(parts)
         index = parameters.get("index", name)
         words += ["--encoder", encoder, "--index", index, *(["--save-as", name] if name != index else [])]
+    if parts[0] == "predictions":
+        words += ["--encoder", parameters["encoder"], "--seeds", ",".join(map(str, parameters["seeds"]))]
     for name in _FLAGS.get(parts[0], ()):
         if parameters.get(name) is not None:
             words += ["-k" if name == "k" else f"--{name.replace('_', '-')}", str(parameters[name])]
@@ -78,7 +82,7 @@ def delete_outdated(study: Study) -> None:
 
 
 def _is_current(study: Study, parts: tuple[str, ...], inputs: dict[str, str], manifest: str) -> bool:
-    if parts[0] in ("problems", "neighbors", "classification", "predictions"):
+    if parts[0] in ("problems", "neighbors", "classification", "predictions", "as_published"):
         return inputs["manifest"] == manifest
     if parts[0] == "query_metrics":
         return inputs["neighbors"] == _fingerprint(study, "neighbors", *parts[1:])

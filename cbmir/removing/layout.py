@@ -20,6 +20,7 @@ FIGURES = {
     "hubness": 0,
     "classification": 1,
     "predictions": 1,
+    "as_published": 3,
     "report": 0,
 }  # made of many images: outdated, and deleted
 INDEXES = {"index": 2}

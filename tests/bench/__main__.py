@@ -17,6 +17,7 @@ from tests.bench import (
     encoder_speed,
     exact_speed,
     interval_speed,
+    knn_speed,
     manifest_speed,
     pack_speed,
     query_speed,
@@ -33,6 +34,7 @@ BENCHES = {
     "ann_speed": ann_speed.run,
     "query_speed": query_speed.run,
     "interval_speed": interval_speed.run,
+    "knn_speed": knn_speed.run,
 }
 
 

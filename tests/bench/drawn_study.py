@@ -14,8 +14,10 @@ LABELS, ROWS_PER_FILE = 161, 16_384
 ENCODER = "drawn"
 
 
-def make(study: Study, *, gallery: int, queries: int, dim: int, spread: float, dtype: str = "float32") -> None:
-    """`gallery` images of split train and `queries` of test; a cluster's label is its number modulo LABELS."""
+def make(
+    study: Study, *, gallery: int, queries: int, dim: int, spread: float, dtype: str = "float32", val: int = 0
+) -> None:
+    """`gallery` images of split train and `queries` of test, the last `val` of them of val; a cluster's label is its number modulo LABELS."""
     n = gallery + queries
     ids = [f"drawn/{i}" for i in range(n)]
     keys = np.fromiter(map(image_key, ids), np.int64, n)
@@ -29,7 +31,8 @@ def make(study: Study, *, gallery: int, queries: int, dim: int, spread: float, d
             column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)
             table = pa.table([pa.array(keys[rows]), column.cast(contract.field(1).type)], schema=contract)
             study.write_table(table, "embeddings", directory, f"{part}-{at:08d}.parquet")
-    _manifest(study, ids, keys, clusters % LABELS, gallery)
+    splits = np.repeat(["train", "test", "val"], [gallery, queries - val, val])
+    _manifest(study, ids, keys, clusters % LABELS, splits)
     run = run_record(
         "embed",
         parameters={"encoder": ENCODER, "dtype": dtype},
@@ -50,7 +53,7 @@ def _pieces(gallery: int, queries: int) -> list[tuple[int, int, int]]:
     return [(0, gallery, 0), (gallery, gallery + queries, 1)]
 
 
-def _manifest(study: Study, ids: list[str], keys: np.ndarray, labels: np.ndarray, gallery: int) -> None:
+def _manifest(study: Study, ids: list[str], keys: np.ndarray, labels: np.ndarray, splits: np.ndarray) -> None:
     n = len(ids)
     names = np.array([f"XR/chest/{label:03d}" for label in range(LABELS)], object)
     columns = {
@@ -58,7 +61,7 @@ def _manifest(study: Study, ids: list[str], keys: np.ndarray, labels: np.ndarray
         "image_key": keys,
         "uri": [f"{i}.png" for i in ids],
         "dataset": ["drawn"] * n,
-        "split": ["train"] * gallery + ["test"] * (n - gallery),
+        "split": splits.astype(object),
         "modality": ["XR"] * n,
         "region": ["chest"] * n,
         "labels": [[name] for name in names[labels]],

@@ -1,0 +1,1 @@
+"""Figures as papers' own code gives them, with what is wrong in it."""

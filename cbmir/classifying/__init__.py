@@ -1,0 +1,1 @@
+"""Parts of classification: neighbors that vote, a trained linear layer, and the figures of either."""
