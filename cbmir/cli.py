@@ -13,7 +13,8 @@ import traceback
 from collections.abc import Callable
 
 from cbmir.errors import UserError
-from cbmir.flags import parse, weights_flag
+from cbmir.flags import parse
+from cbmir.flags.typed import embed_options, evaluate_options, index_options, reach
 from cbmir.patience import StorageError, named, storage_line
 from cbmir.schemas import ContractError
 from cbmir.store import Study
@@ -99,32 +100,7 @@ def _pack(a: argparse.Namespace) -> None:
 def _embed(a: argparse.Namespace) -> None:
     from cbmir.embed import embed
 
-    embed(Study(a.study), a.encoder, _embed_options(a))
-
-
-def _embed_options(a: argparse.Namespace):
-    from cbmir.embedding.options import EmbedOptions
-
-    return EmbedOptions(
-        image_size=a.image_size,
-        batch_size=a.batch_size,
-        device=a.device,
-        precision=a.precision,
-        compiled=a.compile,
-        reach=_reach(a),
-        dtype=a.dtype_stored,
-        packed=a.packed,
-        whole_decode=a.whole_decode,
-        color_resize=a.color_resize,
-        decode_workers=a.decode_workers,
-        profile=a.profile,
-        weights=weights_flag(a.weights, a.encoder),
-        random_weights=a.random_weights,
-        max_failures=a.max_failures,
-        overwrite=a.overwrite,
-        retry_failures=a.retry_failures,
-        ray_address=a.ray_address,
-    )
+    embed(Study(a.study), a.encoder, embed_options(a))
 
 
 def _embeddings_import(a: argparse.Namespace) -> None:
@@ -150,15 +126,8 @@ def _index(a: argparse.Namespace) -> None:
     from cbmir.index import build_index, index_line
 
     for encoder in a.encoder:
-        run, built = build_index(Study(a.study), encoder, a.index, _index_options(a))
+        run, built = build_index(Study(a.study), encoder, a.index, index_options(a))
         print(index_line(encoder, a.index, run, built))
-
-
-def _index_options(a: argparse.Namespace):
-    from cbmir.index import IndexOptions
-
-    fields = set(IndexOptions.__dataclass_fields__) - {"gallery"}
-    return IndexOptions(gallery=a.gallery or IndexOptions.gallery, **{field: getattr(a, field) for field in fields})
 
 
 def _search(a: argparse.Namespace) -> None:
@@ -191,23 +160,21 @@ def search_line(encoder: str, index: str, run: dict, searched: bool) -> str:
 
 
 def _evaluate(a: argparse.Namespace) -> None:
-    from cbmir.evaluate import evaluate
+    from cbmir.evaluate import as_published, evaluate
     from cbmir.evaluating.options import EvaluateOptions
 
+    if a.as_published:
+        as_published(Study(a.study), a.as_published)
+        return
     options = EvaluateOptions(
         metrics=tuple(a.metric) if a.metric else None,
         slices=tuple(a.slice) if a.slice else None,
         permutations=a.permutations,
         seed=a.seed,
-        **_evaluate_options(a),
+        **evaluate_options(a),
     )
     run = evaluate(Study(a.study), options)
     print(f"metrics: {run['rows']:,} figures of {len(run['inputs'])} searches")
-
-
-def _evaluate_options(a: argparse.Namespace) -> dict:
-    """What `evaluate` and `run` take alike."""
-    return {"ks": tuple(a.k) if a.k else None, "resamples": a.resamples, "allow_overlap": a.allow_overlap}
 
 
 def _probe(a: argparse.Namespace) -> None:
@@ -247,11 +214,11 @@ def _run(a: argparse.Namespace) -> None:
         source=a.source,
         roots=a.roots,
         source_options=source_options(a),
-        embed=_embed_options(a),
-        index=_index_options(a),
+        embed=embed_options(a),
+        index=index_options(a),
         search=search,
         indexes=tuple(a.index or ("exact", "hnsw")),
-        evaluate=EvaluateOptions(**_evaluate_options(a)),
+        evaluate=EvaluateOptions(**evaluate_options(a)),
     )
     run(Study(a.study), a.encoder, options)
 
@@ -272,27 +239,21 @@ def _query(a: argparse.Namespace) -> None:
 def _encoders(a: argparse.Namespace) -> None:
     from cbmir.encoders.listing import listing, one
 
-    print(one(a.name, _reach(a)) if a.name else listing(_reach(a)))
+    print(one(a.name, reach(a)) if a.name else listing(reach(a)))
 
 
 def _encoders_fetch(a: argparse.Namespace) -> None:
     from cbmir.encoders.check import fetch_all
 
-    for line in fetch_all(a.names, _reach(a)):
+    for line in fetch_all(a.names, reach(a)):
         print(line, flush=True)
 
 
 def _encoders_check(a: argparse.Namespace) -> None:
     from cbmir.encoders.check import CheckOptions, check_all
 
-    for line in check_all(a.names, _options(CheckOptions, a, compiled=a.compile, reach=_reach(a))):
+    for line in check_all(a.names, _options(CheckOptions, a, compiled=a.compile, reach=reach(a))):
         print(line, flush=True)
-
-
-def _reach(a: argparse.Namespace):
-    from cbmir.encoders.fetch import Reach
-
-    return Reach(cache=a.weights_cache, offline=a.offline)
 
 
 def _doctor(a: argparse.Namespace) -> None:

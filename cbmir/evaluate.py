@@ -51,7 +51,7 @@ def as_published(study: Study, paper: str, *, say=print) -> list[dict[str, Any]]
 
 
 def _classify(study: Study, searches: list[Searched], *, say) -> None:
-    """Publish classification/knn of the searches of val and test; says what is missing where there is a search of val, or of none it is asked for."""
+    """Publish classification/knn of the searches of val and test; a line says which search is missing."""
     rows, lines = knn_figures(study, searches)
     if not rows.num_rows:
         study.delete("classification", "knn")
@@ -62,8 +62,9 @@ def _classify(study: Study, searches: list[Searched], *, say) -> None:
         with study.publishing("classification", "knn") as out:
             out.write_table(rows, "knn.parquet", "classification")
             out.run = run_record("classification", parameters={}, inputs=inputs, rows=rows.num_rows)
-    for line in lines:
-        say(line)
+    if lines:
+        more = f"; and likewise for {len(lines) - 1:,} more searches" if len(lines) > 1 else ""
+        say(lines[0] + more)
 
 
 def _publish_query_metrics(study: Study, searched: Searched, scores: Scores, options: EvaluateOptions) -> None:

@@ -20,12 +20,12 @@ def knn_figures(study: Study, searches: Sequence[Search]) -> tuple[pa.Table, lis
     """Every search with test queries, and the one of the validation queries beside it -> (rows of `classification`, lines for people).
 
     Two searches are a pair if they have one encoder, index, gallery, exclusions, metric and effort; which images they asked for is looked up in
-    the manifest, however the predicate was written. A line tells of each test search that has no partner what to run.
+    the manifest, however the predicate was written. A line tells of each test search that has no partner what to run, where there are images of val.
     """
     tables, lines = [CLASSIFICATION.empty_table()], []
     for test, val, what_to_run in searches_of_test(study, searches):
         if val is None:
-            lines.append(what_to_run)
+            lines += [what_to_run] if _has_val(study) else []
             continue
         table = classify_by_neighbors(study, val=val, test=test)
         if table is None:
@@ -70,9 +70,7 @@ def _parameters(search: Search) -> list:
 def _what_to_run(study: Study, test: Search) -> str:
     """'no kNN classification of E by I: ...; make it with: cbmir search ...'."""
     said = f"no kNN classification of {test.encoder} by {test.index}: "
-    connection = connect()
-    attach_manifest(connection, study)
-    if not connection.execute("SELECT count(*) FROM manifest WHERE split = 'val'").fetchall()[0][0]:
+    if not _has_val(study):
         return f"{said}k is chosen on the split val, of which the manifest has no image"
     asked = test.run["parameters"]
     command = ["cbmir", "search", "--study", study.address, "--encoder", test.encoder, "--index", asked["index"]]
@@ -84,6 +82,12 @@ def _what_to_run(study: Study, test: Search) -> str:
         command += ["--exclude-same", column]
     command += ["--save-as", f"{test.index}-val"]
     return f"{said}k is chosen on a search of the split val, which is not there; make it with: {_line(command)}"
+
+
+def _has_val(study: Study) -> bool:
+    connection = connect()
+    attach_manifest(connection, study)
+    return bool(connection.execute("SELECT count(*) FROM manifest WHERE split = 'val'").fetchall()[0][0])
 
 
 def _line(command: list[str]) -> str:

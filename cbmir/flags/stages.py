@@ -235,6 +235,11 @@ def evaluate(command: ArgumentParser) -> None:
         metavar="COLUMN",
         help="figures per value of a column of the manifest; repeat for several (default: label, region, modality, dataset)",
     )
+    command.add_argument(
+        "--as-published",
+        choices=("denner2024",),
+        help="only the figures that the paper's own code gives, its defects included, as its CSV files in as_published/",
+    )
     evaluate_options(command)
     command.add_argument(
         "--permutations", type=int, default=10_000, metavar="N", help="for p-values of comparisons (default 10000)"

@@ -1,0 +1,50 @@
+"""Parsed flags -> the options of a stage, where several commands take the same."""
+
+from __future__ import annotations
+
+import argparse
+
+from cbmir.flags.kinds import weights_flag
+
+
+def embed_options(a: argparse.Namespace):
+    from cbmir.embedding.options import EmbedOptions
+
+    return EmbedOptions(
+        image_size=a.image_size,
+        batch_size=a.batch_size,
+        device=a.device,
+        precision=a.precision,
+        compiled=a.compile,
+        reach=reach(a),
+        dtype=a.dtype_stored,
+        packed=a.packed,
+        whole_decode=a.whole_decode,
+        color_resize=a.color_resize,
+        decode_workers=a.decode_workers,
+        profile=a.profile,
+        weights=weights_flag(a.weights, a.encoder),
+        random_weights=a.random_weights,
+        max_failures=a.max_failures,
+        overwrite=a.overwrite,
+        retry_failures=a.retry_failures,
+        ray_address=a.ray_address,
+    )
+
+
+def index_options(a: argparse.Namespace):
+    from cbmir.index import IndexOptions
+
+    fields = set(IndexOptions.__dataclass_fields__) - {"gallery"}
+    return IndexOptions(gallery=a.gallery or IndexOptions.gallery, **{field: getattr(a, field) for field in fields})
+
+
+def evaluate_options(a: argparse.Namespace) -> dict:
+    """What `evaluate` and `run` take alike."""
+    return {"ks": tuple(a.k) if a.k else None, "resamples": a.resamples, "allow_overlap": a.allow_overlap}
+
+
+def reach(a: argparse.Namespace):
+    from cbmir.encoders.fetch import Reach
+
+    return Reach(cache=a.weights_cache, offline=a.offline)
