@@ -163,6 +163,7 @@ ENGINE_LIVES_IN = {
     "pydicom": ("images", "phantoms"),
     "matplotlib": ("report",),
     "rich": ("progress",),
+    "threadpoolctl": ("statistics",),
     "transformers": (),  # an oracle of the tests
 }
 

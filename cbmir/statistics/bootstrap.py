@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from cbmir.statistics.drawing import Grouped, drawn_figures
 from cbmir.statistics.figures import Figures
@@ -36,6 +37,7 @@ class Resamples:
         self.codes = codes  # (n,) int64, 0 to clusters - 1
         self.weights = _weights(len(names), count, seed)  # (clusters, count)
 
+    @threadpool_limits.wrap(limits=1, user_api="blas")  # drawing.py says why
     def intervals(self, values: np.ndarray, figures: Figures, *, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """values (n, m) -> low (r, m), high (r, m) float64: the middle `level` of what each figure is in the resamples.
 

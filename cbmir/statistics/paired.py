@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from cbmir.statistics.bootstrap import Resamples
 from cbmir.statistics.drawing import Grouped, drawn_figures
@@ -47,6 +48,7 @@ class Exchanges:
         return np.full(self.count, members.sum())
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # drawing.py says why
 def compare(
     values: np.ndarray,
     pairs: Sequence[tuple[int, int]],
