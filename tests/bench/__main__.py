@@ -15,6 +15,7 @@ from tests.bench import (
     embed_scaling,
     embed_speed,
     encoder_speed,
+    evaluate_speed,
     exact_speed,
     interval_speed,
     knn_speed,
@@ -33,6 +34,7 @@ BENCHES = {
     "exact_speed": exact_speed.run,
     "ann_speed": ann_speed.run,
     "query_speed": query_speed.run,
+    "evaluate_speed": evaluate_speed.run,
     "interval_speed": interval_speed.run,
     "knn_speed": knn_speed.run,
 }

@@ -11,6 +11,8 @@ from cbmir.store import Study, run_record
 from tests.bench.vectors import CLUSTERS, drawn_with_clusters
 
 LABELS, ROWS_PER_FILE = 161, 16_384
+MODALITIES = ("XR", "CT", "MR", "US")
+REGIONS = ("chest", "abdomen", "head", "knee", "hip", "spine", "hand", "foot", "neck", "shoulder", "breast", "pelvis")
 ENCODER = "drawn"
 
 
@@ -55,18 +57,19 @@ def _pieces(gallery: int, queries: int) -> list[tuple[int, int, int]]:
 
 def _manifest(study: Study, ids: list[str], keys: np.ndarray, labels: np.ndarray, splits: np.ndarray) -> None:
     n = len(ids)
-    names = np.array([f"XR/chest/{label:03d}" for label in range(LABELS)], object)
+    places = [(MODALITIES[label % 4], REGIONS[label // 4 % 12]) for label in range(LABELS)]
+    names = np.array([f"{modality}/{region}/{i:03d}" for i, (modality, region) in enumerate(places)], object)
     columns = {
         "image_id": ids,
         "image_key": keys,
         "uri": [f"{i}.png" for i in ids],
         "dataset": ["drawn"] * n,
         "split": splits.astype(object),
-        "modality": ["XR"] * n,
-        "region": ["chest"] * n,
+        "modality": np.array([modality for modality, _ in places], object)[labels],
+        "region": np.array([region for _, region in places], object)[labels],
         "labels": [[name] for name in names[labels]],
         "unknown_labels": [[]] * n,
-        "patient_id": [f"p{i // 3}" for i in range(n)],
+        "patient_id": [f"{split}{i // 3}" for i, split in enumerate(splits)],
     }
     table = pa.table({f.name: pa.array(columns.get(f.name, [None] * n), f.type) for f in MANIFEST}, schema=MANIFEST)
     run = run_record("manifest", parameters={"source": "drawn", "notes": []}, inputs={"clusters": CLUSTERS}, rows=n)
