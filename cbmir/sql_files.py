@@ -47,3 +47,8 @@ def create(connection: duckdb.DuckDBPyConnection, table: str, kind: str, name: s
     """Table `table` from the statement sql/<kind>/<name>.sql."""
     text = read(kind, name)
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {text}", bind(text, parameters))
+
+
+def create_view(connection: duckdb.DuckDBPyConnection, view: str, kind: str, name: str) -> None:
+    """View `view` of the statement sql/<kind>/<name>.sql, which has no parameters."""
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {read(kind, name)}")

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from cbmir.evaluating.options import SLICES
-from cbmir.evaluating.staging import attach_slices, stage, stage_all
+from cbmir.evaluating.staging import attach_slices, lay_out, stage, stage_all
 from cbmir.schemas import image_key
 from cbmir.select import connect
 from cbmir.sql_files import bind, create, read
@@ -45,6 +45,7 @@ def laid_out(
     connection.execute("CREATE TEMP TABLE exclusions AS SELECT image_key, 0::BIGINT AS exclusion, code FROM codes")
     attach_slices(connection, SLICES)
     create(connection, "patients", "staging", "patients")
+    lay_out(connection)
     if relevance:
         stage(connection, relevance)
     else:

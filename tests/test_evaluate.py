@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cbmir.errors import UserError
 from cbmir.evaluate import evaluate
 from cbmir.evaluating.options import AT_EVERY_LEVEL, LEVELS, EvaluateOptions
-from cbmir.evaluating.staging import attach_slices, stage
+from cbmir.evaluating.staging import attach_slices, lay_out, stage
 from cbmir.index import IndexOptions, build_index
 from cbmir.schemas import ContractError, image_key
 from cbmir.search import SearchOptions, search
@@ -352,7 +352,6 @@ def test_duckdb_alone_runs_a_metric_on_the_parquet(hand):
     )
     connection.execute("CREATE VIEW query_keys AS SELECT image_key FROM manifest WHERE split = 'test'")
     connection.execute("CREATE VIEW gallery_keys AS SELECT image_key FROM manifest WHERE split = 'train'")
-    connection.execute("CREATE VIEW ranked AS FROM neighbors")
     connection.execute("CREATE TABLE exclusions (image_key BIGINT, exclusion INT, code BIGINT)")
     connection.execute("CREATE TABLE duplicates (image_key BIGINT, code BIGINT)")
 
@@ -360,7 +359,10 @@ def test_duckdb_alone_runs_a_metric_on_the_parquet(hand):
         wanted = duckdb.extract_statements(text)[0].named_parameters
         return {name: value for name, value in {"relevance": "label", "k": 3, "depth": 4}.items() if name in wanted}
 
-    for table in ("judged", "queries", "gallery", "matches", "hits", "found", "barred", "gains", "candidates"):
+    for table in ("kinds", "asked", "held", "pairs"):
+        connection.execute(f"CREATE TABLE {table} AS {(sql / 'staging' / f'{table}.sql').read_text()}")
+    connection.execute("CREATE VIEW ranked AS FROM pairs")
+    for table in ("judged", "queries", "gallery", "sets", "matches", "hits", "found", "barred", "gains", "candidates"):
         text = (sql / "staging" / f"{table}.sql").read_text()
         connection.execute(f"CREATE TABLE {table} AS {text}", named(text))
     connection.execute("CREATE VIEW compared AS SELECT query_key FROM queries WHERE embedded")
@@ -392,6 +394,7 @@ def test_row_order_of_the_inputs_does_not_matter(hand):
         connection.execute("DROP TABLE IF EXISTS further_slices")
         attach_slices(connection, ("label", "region"))
         create(connection, "patients", "staging", "patients")
+        lay_out(connection)
         stage(connection, "label")
         create(connection, "scored", "metrics", "precision_at_k", k=3)
         values.append(connection.execute("SELECT * FROM scored ORDER BY query_key").fetchall())

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from cbmir.evaluating.intervals import interval_table
 from cbmir.evaluating.options import AT_EVERY_LEVEL, KS, LEVELS, EvaluateOptions, takes_k
 from cbmir.evaluating.searches import Searched, depths
-from cbmir.evaluating.staging import has_duplicates, insert_values, opened, run_file, stage, stage_all
+from cbmir.evaluating.staging import has_duplicates, insert_values, lay_out, opened, run_file, stage, stage_all
 from cbmir.schemas import CONFUSIONS, HUBNESS, METRICS, QUERY_METRICS
 from cbmir.select import attach
 from cbmir.sql_files import create
@@ -34,6 +34,7 @@ class Scores:
 def score(study: Study, searched: Searched, exact: Searched | None, options: EvaluateOptions) -> Scores:
     """Every figure of one search; `exact`: the exact search that its neighbors are held against, if there is one."""
     connection = opened(study, searched, options.slices, allow_overlap=options.allow_overlap)
+    lay_out(connection)
     connection.execute(
         "CREATE TEMP TABLE per_query (query_key BIGINT, metric TEXT, relevance TEXT, k INTEGER, value DOUBLE, chance DOUBLE)"
     )

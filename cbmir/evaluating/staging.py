@@ -12,13 +12,12 @@ from cbmir.evaluating.options import SLICES
 from cbmir.evaluating.searches import Searched
 from cbmir.exclusions import DUPLICATES, duplicates_digest, exclusion_codes
 from cbmir.select import attach, attach_done, attach_manifest, connect, select_where
-from cbmir.sql_files import bind, create, names, read
+from cbmir.sql_files import bind, create, create_view, names, read
 from cbmir.store import Study
 
 _CLASS_SLICE = {"label_in_region": "label"}  # slices that hold one class each; else those by the relevance itself
+LAID_OUT = ("kinds", "asked", "held", "pairs")
 _TABLES = (
-    "matches",
-    "hits",
     "found",
     "barred",
     "gains",
@@ -29,7 +28,6 @@ _TABLES = (
     "profile_cells",
     "sizes",
 )
-_WITHOUT_HITS = tuple(table for table in _TABLES if table not in ("hits", "found"))
 
 
 def opened(
@@ -108,8 +106,9 @@ def has_duplicates(connection: duckdb.DuckDBPyConnection) -> bool:
 def _check(connection: duckdb.DuckDBPyConnection, searched: Searched, *, allow_overlap: bool) -> None:
     """sql/checks return offending rows; there must be none, but for patients on both sides where that is allowed."""
     patients_excluded = "patient_id" in searched.run["parameters"]["exclude_same"]
+    in_order = run_file(connection, "staging", "out_of_order")["rows"][0].as_py() == 0
     for name in names("checks"):
-        if name == "patients_on_both_sides":
+        if name == "patients_on_both_sides" or (in_order and name == "neighbors_grain"):
             continue
         offences = connection.execute(f"SELECT * FROM ({read('checks', name)}) LIMIT 1").fetchall()
         if offences:
@@ -131,38 +130,42 @@ def _check(connection: duckdb.DuckDBPyConnection, searched: Searched, *, allow_o
         )
 
 
-def stage(connection: duckdb.DuckDBPyConnection, relevance: str) -> None:
-    """The tables of sql/staging at one level of relevance, from queries to profile_cells."""
-    create(connection, "judged", "staging", "judged", relevance=relevance)
-    for table in ("queries", "gallery"):
+def lay_out(connection: duckdb.DuckDBPyConnection, tables: Sequence[str] = LAID_OUT) -> None:
+    """The tables of sql/staging that are the same at every level of relevance."""
+    for table in tables:
         create(connection, table, "staging", table)
+
+
+def stage(connection: duckdb.DuckDBPyConnection, relevance: str) -> None:
+    """The tables of sql/staging at one level of relevance, from judged to sizes; after `lay_out`."""
+    _judge(connection, relevance)
     if relevance == "label_in_region":
-        create(connection, "pool_ranks", "staging", "ranked_in_pool")
-        connection.table("pool_ranks").create_view("ranked", replace=True)
-    else:
-        connection.view("neighbors").create_view("ranked", replace=True)
+        create(connection, "ranked_pairs", "staging", "pairs_in_pool")
+    connection.table("ranked_pairs" if relevance == "label_in_region" else "pairs").create_view("ranked", replace=True)
+    create_view(connection, "gallery", "staging", "gallery")
+    for table in ("sets", "matches"):
+        create(connection, table, "staging", table)
+    create_view(connection, "hits", "staging", "hits")
     _stage(connection, _TABLES, relevance)
 
 
 def stage_cells(connection: duckdb.DuckDBPyConnection, relevance: str) -> None:
     """Only queries, slices and cells at one level of relevance: whose values are averaged, whatever they are."""
-    create(connection, "judged", "staging", "judged", relevance=relevance)
-    create(connection, "queries", "staging", "queries")
+    _judge(connection, relevance)
     _stage(connection, ("slices", "cells"), relevance)
 
 
 def stage_all(connection: duckdb.DuckDBPyConnection) -> None:
     """Tables for metrics that ask for no relevance: every embedded query, in one class."""
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE queries AS SELECT image_key AS query_key, true AS embedded, ['all'] AS classes, 0::UBIGINT AS class_set, "
-        "'' AS pool FROM query_keys JOIN embedded USING (image_key)"
-    )
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE gallery AS SELECT image_key, ['all'] AS classes, 0::UBIGINT AS class_set, '' AS pool "
-        "FROM gallery_keys JOIN embedded USING (image_key)"
-    )
-    connection.execute("CREATE OR REPLACE TEMP TABLE compared AS SELECT query_key FROM queries")
-    _stage(connection, _WITHOUT_HITS, "")
+    _judge(connection, "")
+    create_view(connection, "gallery", "staging", "gallery")
+    connection.table("queries").project("query_key").create_view("compared", replace=True)
+    _stage(connection, ["sets", "matches", *_TABLES[1:]], "")
+
+
+def _judge(connection: duckdb.DuckDBPyConnection, relevance: str) -> None:
+    create(connection, "judged", "staging", "judged", relevance=relevance)
+    create(connection, "queries", "staging", "queries", relevance=relevance)
 
 
 def _stage(connection: duckdb.DuckDBPyConnection, tables: Sequence[str], relevance: str) -> None:

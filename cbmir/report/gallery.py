@@ -70,9 +70,10 @@ def _stage(sources: Sources, search: dict[str, Any], relevance: str) -> None:
     }
     for table, text in statements.items():
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {text}")
-    connection.table("neighbors").create_view("ranked", replace=True)
-    for table in ("judged", "queries", "gallery", "matches", "hits"):
+    for table in ("kinds", "asked", "held", "pairs", "judged", "queries", "sets", "matches"):
         create(connection, table, "staging", table, relevance=relevance)
+    connection.table("pairs").create_view("ranked", replace=True)
+    create(connection, "hits", "staging", "hits")
 
 
 def _tile(row: dict[str, Any], pictures: dict[str, str | None], *, shared: set[str] | None = None) -> dict[str, Any]:

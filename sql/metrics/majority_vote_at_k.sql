@@ -1,10 +1,10 @@
 -- majority_vote_at_k: whether the query's class is among those with the most votes of the first $k neighbors ("mMV@5" of Mahbod et al. 2024).
--- reads    queries(query_key, classes), gallery(image_key, classes), hits(query_key, neighbor_key, rank)
+-- reads    queries(query_key, classes), judged(kind, classes), hits(query_key, rank, kind)
 -- returns  one row a query: (query_key, value 0 or 1)
 -- edges    every class of a neighbor has its vote; a tie counts where one of the tied is the query's; no vote at all: 0
 -- differs  a classifier that must name one class is in sql/classification; it gains nothing from ties
 WITH votes AS (
-    SELECT h.query_key, unnest(g.classes) AS class FROM hits AS h JOIN gallery AS g ON g.image_key = h.neighbor_key WHERE h.rank <= $k
+    SELECT h.query_key, unnest(g.classes) AS class FROM hits AS h JOIN judged AS g USING (kind) WHERE h.rank <= $k
 ), counted AS (
     SELECT query_key, class, count(*) AS n FROM votes GROUP BY ALL
 ), winners AS (

@@ -1,5 +1,5 @@
 -- cut_short: queries of which fewer than $k neighbors are known at this relevance, though the gallery has more.
--- reads    queries, candidates, ranked
+-- reads    queries, candidates, ranked(query_key)
 -- returns  one row: (queries, cut_short)
 WITH known AS (
     SELECT query_key, count(*) AS n FROM ranked GROUP BY query_key

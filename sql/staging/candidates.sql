@@ -1,9 +1,9 @@
 -- candidates: how many gallery images a query may find, and how many of those are relevant.
--- reads    queries, gallery, barred, gains
+-- reads    queries, sets, barred, gains
 -- returns  one row a query: (query_key, n_candidates, n_relevant, overlap: sum of the overlaps of all candidates)
 -- edges    no relevant image in the gallery: n_relevant is 0, and the query stays (it can only score 0)
 WITH pools AS (
-    SELECT pool, count(*) AS images FROM gallery GROUP BY pool
+    SELECT pool, sum(images)::BIGINT AS images FROM sets GROUP BY pool
 ), barred_counts AS (
     SELECT query_key, count(*) AS images FROM barred GROUP BY query_key
 ), relevant AS (

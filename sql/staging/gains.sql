@@ -1,17 +1,15 @@
 -- gains: how many gallery images a query could find at each overlap.
--- reads    queries, gallery, matches, barred
+-- reads    queries, gallery, sets, matches, barred
 -- returns  one row a query and overlap: (query_key, overlap in (0, 1], images > 0)
 -- edges    no relevant image in the gallery: no row
 -- how      images with the same classes count together, so the work is sets x sets, not queries x gallery
 WITH query_sets AS (
     SELECT DISTINCT class_set, pool FROM queries
-), gallery_sets AS (
-    SELECT class_set, pool, count(*) AS images FROM gallery GROUP BY ALL
 ), totals AS (
     SELECT q.class_set, q.pool, m.overlap, sum(g.images)::BIGINT AS images
     FROM query_sets AS q
     JOIN matches AS m ON m.query_set = q.class_set
-    JOIN gallery_sets AS g ON g.class_set = m.gallery_set AND g.pool = q.pool
+    JOIN sets AS g ON g.class_set = m.gallery_set AND g.pool = q.pool
     GROUP BY ALL
 ), barred_counts AS (
     SELECT b.query_key, m.overlap, count(*) AS images

@@ -1,12 +1,12 @@
 -- confusions: which label is retrieved in place of the query's.
 --          share = mean over the queries with `label` of the part of the nearest neighbor's labels that is `retrieved`
--- reads    queries(query_key, classes), gallery(image_key, classes), hits(query_key, neighbor_key, rank), at relevance 'label'
+-- reads    queries(query_key, classes), judged(kind, classes), hits(query_key, rank, kind), at relevance 'label'
 -- returns  one row a pair that occurs: (label, retrieved, share in (0, 1], n_queries); the shares of a label sum to 1
 -- edges    no neighbor, or one without a label: retrieved is ''; images with one label each: the rows of a confusion matrix
 WITH nearest AS (
     SELECT h.query_key, CASE WHEN len(g.classes) > 0 THEN g.classes ELSE [''] END AS classes
     FROM hits AS h
-    JOIN gallery AS g ON g.image_key = h.neighbor_key
+    JOIN judged AS g USING (kind)
     WHERE h.rank = 1
 ), asked AS (
     SELECT q.query_key, unnest(q.classes) AS label, coalesce(n.classes, ['']) AS classes FROM queries AS q LEFT JOIN nearest AS n USING (query_key)
