@@ -17,15 +17,16 @@ from cbmir.classifying.figures import classification_rows, figures_of_scores, ju
 from cbmir.errors import UserError
 from cbmir.progress import Progress
 from cbmir.schemas import PREDICTIONS
-from cbmir.select import attach_manifest, connect, keys_where, select_where
+from cbmir.select import attach_manifest, connect, keys_where, limit_memory, select_where
 from cbmir.store import Publication, Study, changed_parameter, path_name, run_record
 from cbmir.vectors import Vectors, find_encoder
 
 if TYPE_CHECKING:
     from cbmir.classifying.linear import Trained
 
-TRAIN_BYTES, VAL_BYTES = 2**30, 2**28  # of vectors held in memory; what is more is read again at every epoch
+TRAIN_BYTES, VAL_BYTES = 2**32, 2**28  # of vectors held in memory; what is more is read again at every epoch
 ROWS_PER_FILE = 1_000_000  # predictions
+JUDGE_BYTES, JUDGE_BYTES_A_SCORE = 2**32, 150  # that DuckDB may take for the figures; beyond, it writes to disk
 _ROLES = ("train", "val", "test")
 
 
@@ -206,10 +207,11 @@ def _judged(
     seed: int,
 ) -> pa.Table:
     """Predict one role, into `rows` if given -> its figures."""
+    examples = roles.val_all if role == "val" else roles.test
+    limit_memory(judge, max(JUDGE_BYTES, JUDGE_BYTES_A_SCORE * len(examples.keys) * len(roles.names)))
     judge.execute("CREATE OR REPLACE TEMP TABLE scores (query_key BIGINT, code INTEGER, score FLOAT, turn INTEGER)")
     codes = dict(judge.execute("SELECT label, code FROM labels").fetchall())
     known = np.array([codes[name] for name in roles.names], np.int32)
-    examples = roles.val_all if role == "val" else roles.test
     for keys, vectors, _ in examples.chunks():
         for start in range(0, len(keys), max(1, ROWS_PER_FILE // len(known))):
             block = slice(start, start + max(1, ROWS_PER_FILE // len(known)))

@@ -46,6 +46,13 @@ def connect() -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def limit_memory(connection: duckdb.DuckDBPyConnection, most: int) -> None:
+    """Let a connection take `most` bytes, or four fifths of the machine's memory where that is less; what does not fit goes to disk."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    connection.execute(f"SET memory_limit = '{min(most, there * 4 // 5) // 2**20} MiB'")
+    connection.execute("SET preserve_insertion_order = false")
+
+
 def attach_manifest(connection: duckdb.DuckDBPyConnection, study: Study) -> None:
     """View `manifest` over the study's manifest; needs a finished one."""
     study.require("manifest")

@@ -100,9 +100,11 @@ def test_statements_by_hand(name):
     ]
 
 
-@pytest.mark.parametrize("name", names("classification"))
-def test_every_statement_says_what_it_reads_and_returns(name):
-    text = (SQL / f"{name}.sql").read_text()
+@pytest.mark.parametrize(
+    "kind, name", [(kind, name) for kind in ("classification", "as_published") for name in names(kind)]
+)
+def test_every_statement_says_what_it_reads_and_returns(kind, name):
+    text = (SQL.parent / kind / f"{name}.sql").read_text()
     assert text.startswith(f"-- {name}: ")
     assert "\n-- reads    " in text
     assert "\n-- returns  " in text

@@ -74,7 +74,7 @@ def write_denner2024(
             "order, so that of two labels with equal scores another may be predicted than theirs")  # fmt: skip
     made, lacking = [], []
     for test, val, what_to_run in searches_of_test(study, searches):
-        line = what_to_run if val is None else _unfit(study, val, test)
+        line = what_to_run if val is None else _unfit(study, val, test, order)
         if line:
             lacking.append(line)
             say(line)
@@ -136,7 +136,7 @@ def _row(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     return {column: values[name] for column, name in _COLUMNS.items()}
 
 
-def _unfit(study: Study, val: Search, test: Search) -> str | None:
+def _unfit(study: Study, val: Search, test: Search, order: Sequence[str]) -> str | None:
     """Why the published definitions say nothing of two searches, in a line; None where they do."""
     said = f"as published: no denner2024 of {test.encoder} by {test.index}: "
     for search in (val, test):
@@ -149,11 +149,8 @@ def _unfit(study: Study, val: Search, test: Search) -> str | None:
         if several:
             return f'{said}{several:,} images have several labels, and it is defined for one; search images with one: --gallery and --queries "... AND len(labels) = 1"'
     for search, split in ((val, VAL), (test, TEST)):
-        if (
-            not _connection(study, search, split, label_order(study)[0])
-            .execute("SELECT count(*) FROM judged")
-            .fetchall()[0][0]
-        ):
+        judged = _connection(study, search, split, order).execute("SELECT count(*) FROM judged").fetchall()
+        if judged == [(0,)]:
             return f"{said}no image of split {split} has a vector and a label that the gallery has"
     return None
 

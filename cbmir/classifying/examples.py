@@ -81,9 +81,10 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
     largest = np.abs(vectors).max(
         axis=1, keepdims=True
     )  # divided by first: squares of large and small numbers are no float32
-    scaled = np.divide(vectors, largest, out=np.zeros_like(vectors), where=largest > 0)
-    length = np.linalg.norm(scaled, axis=1, keepdims=True)
-    return np.divide(scaled, length, out=scaled, where=length > 0)
+    scaled = vectors / np.where(largest > 0, largest, 1)
+    length = np.sqrt(np.einsum("ij,ij->i", scaled, scaled))[:, None]
+    scaled /= np.where(length > 0, length, 1)
+    return scaled
 
 
 def label_codes(labels: pa.ChunkedArray, names: list[str]) -> np.ndarray:
