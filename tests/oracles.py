@@ -150,7 +150,7 @@ def dcg(gains: list[float], k: int) -> float:
 
 
 def expected_hits(query: Asked, draws: int) -> float:
-    return float(hypergeom(query.candidates, query.relevant, min(draws, query.candidates)).mean())
+    return min(draws, query.candidates) * query.relevant / query.candidates
 
 
 def expected_precision_at_hits(hits: int, places: int) -> float:

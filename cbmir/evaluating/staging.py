@@ -69,7 +69,7 @@ def attach_slices(connection: duckdb.DuckDBPyConnection, slices: Sequence[str]) 
     """Table further_slices(image_key, slice_by, slice) of the columns that sql/staging/slices.sql does not know; table asked_slices."""
     have = [row[0] for row in connection.execute("DESCRIBE manifest").fetchall()]
     connection.execute("CREATE TEMP TABLE further_slices (image_key BIGINT, slice_by TEXT, slice TEXT)")
-    for column in slices:
+    for column in dict.fromkeys(slices):
         if column in SLICES:
             continue
         if column not in have:
@@ -77,9 +77,8 @@ def attach_slices(connection: duckdb.DuckDBPyConnection, slices: Sequence[str]) 
             raise UserError(
                 f"--slice {column}: no such column in the manifest; {near + '; ' if near else ''}columns: {', '.join(have)}"
             )
-        value = duckdb.FunctionExpression(
-            "coalesce", duckdb.ColumnExpression(column).cast("VARCHAR"), duckdb.ConstantExpression("unknown")
-        )
+        there = duckdb.ColumnExpression(column)
+        value = duckdb.CaseExpression(there.isnull(), duckdb.ConstantExpression("unknown")).otherwise(there.cast("VARCHAR"))
         picked = connection.view("manifest").select(
             duckdb.ColumnExpression("image_key"),
             duckdb.ConstantExpression(column).alias("slice_by"),
