@@ -7,14 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy.stats import skew
 
 from cbmir.evaluate import evaluate
 from cbmir.evaluating.options import AT_EVERY_LEVEL, LEVELS, EvaluateOptions
-from cbmir.schemas import image_key
 from cbmir.search import SearchOptions, search
 from cbmir.store import Study
 from tests.oracles import CHANCE, OURS, TREC, Asked, classes, judged, trec
