@@ -78,7 +78,9 @@ def attach_slices(connection: duckdb.DuckDBPyConnection, slices: Sequence[str]) 
                 f"--slice {column}: no such column in the manifest; {near + '; ' if near else ''}columns: {', '.join(have)}"
             )
         there = duckdb.ColumnExpression(column)
-        value = duckdb.CaseExpression(there.isnull(), duckdb.ConstantExpression("unknown")).otherwise(there.cast("VARCHAR"))
+        value = duckdb.CaseExpression(there.isnull(), duckdb.ConstantExpression("unknown")).otherwise(
+            there.cast("VARCHAR")
+        )
         picked = connection.view("manifest").select(
             duckdb.ColumnExpression("image_key"),
             duckdb.ConstantExpression(column).alias("slice_by"),
@@ -159,6 +161,15 @@ def stage_all(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE gallery AS SELECT image_key, ['all'] AS classes, 0::UBIGINT AS class_set, '' AS pool "
         "FROM gallery_keys JOIN embedded USING (image_key)"
+    )
+    connection.execute("CREATE OR REPLACE TEMP TABLE compared AS SELECT query_key FROM queries")
+    _stage(connection, _WITHOUT_HITS, "")
+
+
+def stage_compared(connection: duckdb.DuckDBPyConnection) -> None:
+    """The tables of stage_all for queries with an exact neighbor alone: where nothing can be found, an index can lose nothing."""
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE queries AS FROM queries SEMI JOIN exact_neighbors USING (query_key)"
     )
     connection.execute("CREATE OR REPLACE TEMP TABLE compared AS SELECT query_key FROM queries")
     _stage(connection, _WITHOUT_HITS, "")
