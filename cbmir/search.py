@@ -68,11 +68,15 @@ class Roles:
     gallery: np.ndarray  # ascending keys that have a vector
     queries: np.ndarray  # ascending keys that have a vector
     gallery_asked: int
-    queries_asked: int
+    asked: np.ndarray  # ascending keys of all queries, embedded or not: what failed counts in every figure
 
     def digest(self) -> str:
         """The same for the same images in the same roles, however the predicates were written."""
         return hashlib.sha256(self.gallery.tobytes() + b"/" + self.queries.tobytes()).hexdigest()
+
+    def question(self) -> str:
+        """The same where, in addition, the same queries failed."""
+        return hashlib.sha256(self.digest().encode() + self.asked.tobytes()).hexdigest()
 
 
 def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tuple[dict[str, Any], bool]:
@@ -142,10 +146,10 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
         rows = _write(out, found, progress)
         out.run = draft | {
             "rows": rows,
-            "question": fingerprint(roles.digest(), sorted(options.exclude_same)),
+            "question": fingerprint(roles.question(), sorted(options.exclude_same)),
             "compared": fingerprint(roles.digest(), sorted(options.exclude_same), metric),
             "queries": len(roles.queries),
-            "queries_not_embedded": roles.queries_asked - len(roles.queries),
+            "queries_not_embedded": len(roles.asked) - len(roles.queries),
             "gallery": len(roles.gallery),
             "gallery_not_embedded": roles.gallery_asked - len(roles.gallery),
             "seconds": round(time.monotonic() - began, 2),
@@ -219,7 +223,7 @@ def _roles(study: Study, vectors: Vectors, gallery: str, queries: str, built: di
     keys, asked = {}, {}
     for role, predicate in (("gallery", gallery), ("queries", queries)):
         selected = keys_where(study, predicate, role=role)["image_key"].to_numpy()
-        keys[role], asked[role] = vectors.keys(selected), len(selected)
+        keys[role], asked[role] = vectors.keys(selected), selected
         if len(keys[role]) == 0:
             raise UserError(
                 f"the {role} is empty: none of the {len(selected):,} images of {predicate} was embedded by {vectors.encoder}; see failures"
@@ -232,7 +236,7 @@ def _roles(study: Study, vectors: Vectors, gallery: str, queries: str, built: di
                 f"--gallery {gallery!r} selects {outside:,} images that the index does not hold "
                 f"(it was built with {built['parameters']['gallery']!r}); build one with that gallery, or search exact"
             )
-    return Roles(keys["gallery"], keys["queries"], asked["gallery"], asked["queries"])
+    return Roles(keys["gallery"], keys["queries"], len(asked["gallery"]), asked["queries"])
 
 
 def _write(out, found: Iterator[tuple[np.ndarray, Found]], progress: Progress) -> int:
