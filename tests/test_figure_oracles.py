@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.stats import skew
 
 from cbmir.evaluate import evaluate
 from cbmir.evaluating.options import AT_EVERY_LEVEL, LEVELS, EvaluateOptions
+from cbmir.schemas import image_key
 from cbmir.search import SearchOptions, search
 from cbmir.store import Study
 from tests.oracles import CHANCE, OURS, TREC, Asked, classes, judged, trec
@@ -184,3 +187,79 @@ def test_leave_one_out_passes_over_the_query_itself(tmp_path):
     slices = ("label", "region", "modality", "dataset")
     evaluate(study, EvaluateOptions(ks=KS, resamples=0), say=lambda line: None)
     assert_metrics(study, slices)
+
+
+def confusion_of(study: Study) -> pd.DataFrame:
+    """pandas.crosstab of the queries' labels and their nearest neighbor's, each row a mean: label, retrieved, share, n_queries."""
+    rows, found = what_it_holds(study)
+    labels = {row["image_id"]: row["labels"] for row in rows}
+    pairs, sizes = [], {}
+    for query, near in found.items():
+        there = (labels[near[0]] if near else []) or [""]
+        for label in labels[query]:
+            sizes[label] = sizes.get(label, 0) + 1
+            pairs += [(label, name, 1 / len(there)) for name in there]
+    table = pd.DataFrame(pairs, columns=["label", "retrieved", "part"])
+    crossed = pd.crosstab(table["label"], table["retrieved"], values=table["part"], aggfunc="sum", normalize="index")
+    long = crossed.stack().rename("share").reset_index()
+    long = long[long["share"] > 0]
+    return long.assign(n_queries=long["label"].map(sizes))
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_confusions_and_hubness(tmp_path, seed, several):
+    study = drawn(tmp_path / "s", seed, several=several, n=70)
+    search(study, "pixels32", "exact", SearchOptions(k=DEPTH))
+    evaluate(study, EvaluateOptions(ks=KS, resamples=0, allow_overlap=True), say=lambda line: None)
+    found = pq.read_table(study.files("confusions")).to_pandas()
+    assert found.groupby("label")["share"].sum().to_numpy() == pytest.approx(1)
+    expected = confusion_of(study).merge(found, on=["label", "retrieved"], how="outer", suffixes=("", "_found"))
+    np.testing.assert_allclose(expected["share_found"], expected["share"], atol=1e-12)
+    np.testing.assert_array_equal(expected["n_queries_found"], expected["n_queries"])
+    assert_hubness(study)
+
+
+def assert_hubness(study: Study) -> None:
+    rows, found = what_it_holds(study)
+    names = [row["image_id"] for row in rows if row["gallery"] and row["embedded"]]
+    hubs = pq.read_table(study.files("hubness")).to_pandas().set_index("k")
+    assert list(hubs.index) == [1, DEPTH]
+    for k, hub in hubs.iterrows():
+        counts = pd.Series(0, index=names).add(
+            pd.Series([n for near in found.values() for n in near[:k]]).value_counts(), fill_value=0
+        )
+        assert hub["skewness"] == pytest.approx(skew(counts.to_numpy()), abs=1e-9)
+        assert hub["never_found"] == pytest.approx(np.mean(counts == 0))
+        assert hub["top_share"] == pytest.approx(
+            np.sort(counts)[::-1][: max(1, len(names) // 100)].sum() / counts.sum()
+        )
+        assert hub["most_found"] == counts.max()
+        assert hub["most_found_key"] == min(image_key(name) for name in counts.index[counts == counts.max()])
+        assert (hub["n_queries"], hub["gallery_size"]) == (
+            sum(row["embedded"] and row["image_id"] in found for row in rows),
+            len(names),
+        )
+
+
+def test_nothing_stands_out_of_a_gallery_that_is_found_alike(tmp_path):
+    """Each query finds all: no skewness; and without a neighbor at all there is no most found image."""
+    rows = [
+        {"image_id": f"{split}{i}", "split": split, "labels": ["A"], "patient_id": "p"}
+        for split in ("train", "test")
+        for i in range(3)
+    ]
+    study = make_study(tmp_path / "s", rows, {row["image_id"]: np.ones(2) for row in rows})
+    search(study, "pixels32", "exact", SearchOptions(k=3))
+    search(study, "pixels32", "exact", SearchOptions(k=3, exclude_same=("patient_id",), save_as="none"))
+    evaluate(study, EvaluateOptions(resamples=0, allow_overlap=True))
+    hubs = pq.read_table(study.files("hubness")).to_pandas().query("k == 3").set_index("index")
+    assert hubs["skewness"].isna().all()
+    assert hubs.loc["exact", ["never_found", "top_share", "most_found"]].tolist() == pytest.approx([0, 1 / 3, 3])
+    assert hubs.loc["none", ["never_found", "top_share", "most_found"]].tolist() == [1, 0, 0]
+    assert pd.isna(hubs.loc["none", "most_found_key"])
+    metrics = pq.read_table(study.files("metrics")).to_pandas().query("index == 'none'")
+    assert (metrics["value"] == 0).all()
+    metrics = metrics[metrics["metric"] != "majority_vote_at_k"]  # its chance counts what a search passes over
+    assert (metrics["chance"] == 0).all()
+    assert metrics["lift"].isna().all()
