@@ -47,6 +47,7 @@ def study(tmp_path_factory) -> Study:
         study, "good", "exact", SearchOptions(k=10, gallery="split = 'train' AND region = 'chest'", save_as="smaller")
     )
     search(study, "good", "exact", SearchOptions(k=10, exclude_same=("patient_id",), save_as="excluding"))
+    search(study, "good", "exact", SearchOptions(k=7, save_as="less deep"))
     for encoder in ("good", "bad"):
         build_index(study, encoder, "hnsw", IndexOptions())
         search(study, encoder, "hnsw", SearchOptions(k=10))
@@ -59,7 +60,7 @@ def table(study: Study, dataset: str) -> pd.DataFrame:
 
 
 def test_which_searches_are_compared(study):
-    """Exact with exact across encoders, anything within one; never another gallery or other exclusions."""
+    """Exact with exact across encoders, anything within one; never another gallery, other exclusions or another depth."""
     found = table(study, "comparisons")[["encoder_a", "index_a", "encoder_b", "index_b"]].drop_duplicates()
     pairs = {frozenset([(a, i), (b, j)]) for a, i, b, j in found.itertuples(index=False)}
     good, euclidean, graph = ("good", "exact"), ("good", "euclidean"), ("good", "hnsw")
