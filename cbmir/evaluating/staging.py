@@ -72,6 +72,10 @@ def attach_slices(connection: duckdb.DuckDBPyConnection, slices: Sequence[str]) 
     for column in dict.fromkeys(slices):
         if column in SLICES:
             continue
+        if column == "all":
+            raise UserError(
+                "--slice all: that name stands for all queries together, which have figures in any case; leave it away, or rename the column"
+            )
         if column not in have:
             near = nearest(column, [*SLICES, *have])
             raise UserError(
