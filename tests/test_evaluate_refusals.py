@@ -122,6 +122,36 @@ def test_neighbors_that_no_search_returns(study, capsys, change, problem):
     assert "search again with --overwrite" in line
 
 
+def test_a_neighbor_that_the_search_had_to_pass_over(study, capsys):
+    search(study, "pixels32", "exact", SearchOptions(k=8))
+    run = study.run_of("neighbors", "pixels32", "exact")
+    run["parameters"]["exclude_same"] = ["patient_id"]
+    study.write_json(run, "neighbors", "pixels32", "exact", "run.json")
+    assert "neighbor has an excluded value of the query" in refused(capsys, study, *FAST)
+
+
+def test_a_column_called_all_is_no_slice(study, capsys):
+    """Its values would join the figures of all queries."""
+    rows = pq.read_table(study.files("manifest")[0])
+    pq.write_table(rows.append_column("all", pa.array(["all"] * len(rows))), study.files("manifest")[0])
+    search(study, "pixels32", "exact", SearchOptions(k=4, exclude_same=("patient_id",)))
+    assert "--slice all: that name stands for all queries together" in refused(capsys, study, "--slice", "all", *FAST)
+
+
+def test_nothing_that_can_be_judged(tmp_path, capsys):
+    """No label, no region, no modality: no figures, and no traceback."""
+    rows = [
+        {"image_id": f"d/{i}", "split": ["train", "test"][i % 2], "region": "unknown", "modality": "unknown"}
+        for i in range(6)
+    ]
+    study = make_study(tmp_path / "s", rows, {row["image_id"]: np.ones(2) for row in rows})
+    for name in ("exact", "again"):
+        search(study, "pixels32", "exact", SearchOptions(save_as=name))
+    assert said(capsys, "evaluate", "--study", study.address, "--resamples", "100")[0] == 0
+    assert all(pq.read_table(study.files(name)).num_rows == 0 for name in ("metrics", "comparisons", "confusions"))
+    assert pq.read_table(study.files("hubness")).num_rows == 4
+
+
 def test_nothing_to_evaluate(tmp_path, capsys):
     assert "no study at" in refused(capsys, Study(str(tmp_path / "none")), *FAST)
     assert "no neighbors to evaluate" in refused(capsys, drawn(tmp_path / "s", patients=lambda i: None), *FAST)
