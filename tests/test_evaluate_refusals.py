@@ -71,6 +71,7 @@ def micro(study: Study, metric: str = "precision_at_k", **where) -> pd.Series:
         (["--metric", "precision"], ["--metric precision: no such metric", "precision_at_k"]),
         (["--metric", "../staging/hits"], ["no such metric"]),
         (["--slice", "agee"], ["--slice agee: no such column", "'age'"]),
+        (["--slice", "regiom"], ["nearest: 'region'; columns: "]),
         (["--slice", ""], ["no such column"]),
         (["--k", "1,50"], ["--k 50", "-k 8", "search again with a larger -k"]),
         (["--k", "0"], ["--k 0", "expected 1 to 8"]),

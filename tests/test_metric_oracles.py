@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score
 from cbmir.evaluating.options import LEVELS, judges
 from cbmir.schemas import image_key
 from cbmir.sql_files import names
-from tests.oracles import OURS, TREC, judged, may_be_found, trec
+from tests.oracles import CHANCE, OURS, TREC, judged, may_be_found, trec
 from tests.rankings import add_neighbors, laid_out, values
 
 KS = (1, 2, 3, 5, 10)
@@ -89,7 +89,7 @@ THRIFTY = settings(max_examples=16, deadline=None, suppress_health_check=[Health
 @example(alike(6, found=0, label="A"))  # nothing found
 @example(alike(2, found=2, label="A"))  # a gallery smaller than k
 @example(alike(0, found=0, label="A"))  # no gallery
-def test_metrics_are_those_of_independent_code(level, drawn):
+def test_metrics_and_their_chance_are_those_of_independent_code(level, drawn):
     asked = judged(drawn.rows, drawn.ranked, level)
     connection = drawn.laid_out(level)
     for metric in (*TREC, *OURS):
@@ -100,6 +100,10 @@ def test_metrics_are_those_of_independent_code(level, drawn):
             else:
                 theirs = {query.name: OURS[metric](query, k) for query in asked}
             assert found == pytest.approx({image_key(name): value for name, value in theirs.items()}, abs=1e-9), metric
+            if metric in CHANCE:
+                depth = 5
+                chance = {image_key(q.name): CHANCE[metric](q, k or depth) if q.relevant else 0 for q in asked}
+                assert values(connection, "chance", metric, k=k, depth=depth) == pytest.approx(chance, abs=1e-9), metric
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -144,3 +148,16 @@ def test_ann_recall_and_duplicates(drawn, data):
             if rows[query]["embedded"]
         }
         assert values(connection, "metrics", "duplicates_at_k", k=k) == pytest.approx(same, abs=1e-12)
+        candidates = {image_key(q): may_be_found(rows[q], drawn.rows) for q in lost if rows[q]["embedded"]}
+        places = {key: min(k, len(there)) for key, there in candidates.items()}
+        recalled = {key: places[key] / max(1, len(there)) for key, there in candidates.items()}
+        assert values(connection, "chance", "ann_recall", k=k) == pytest.approx(recalled, abs=1e-12)
+        own = {image_key(name): code for name, code in copies.items()}
+        copied = {
+            key: sum(own[key] is not None and copies[row["image_id"]] == own[key] for row in there)
+            / max(1, len(there))
+            * places[key]
+            / k
+            for key, there in candidates.items()
+        }
+        assert values(connection, "chance", "duplicates_at_k", k=k) == pytest.approx(copied, abs=1e-12)

@@ -77,7 +77,7 @@ def attach_slices(connection: duckdb.DuckDBPyConnection, slices: Sequence[str]) 
                 "--slice all: that name stands for all queries together, which have figures in any case; leave it away, or rename the column"
             )
         if column not in have:
-            near = nearest(column, [*SLICES, *have])
+            near = nearest(column, [*dict.fromkeys([*SLICES, *have])])
             raise UserError(
                 f"--slice {column}: no such column in the manifest; {near + '; ' if near else ''}columns: {', '.join(have)}"
             )
