@@ -67,12 +67,16 @@ class Roles:
 
     gallery: np.ndarray  # ascending keys that have a vector
     queries: np.ndarray  # ascending keys that have a vector
-    gallery_asked: int
-    queries_asked: int
+    gallery_asked: np.ndarray  # ascending keys, embedded or not
+    queries_asked: np.ndarray  # ascending keys, embedded or not: what failed counts in every figure
 
     def digest(self) -> str:
         """The same for the same images in the same roles, however the predicates were written."""
         return hashlib.sha256(self.gallery.tobytes() + b"/" + self.queries.tobytes()).hexdigest()
+
+    def question(self) -> str:
+        """The same where the same was asked, whatever could not be embedded: failing is an encoder's own fault, and its queries score 0."""
+        return hashlib.sha256(self.gallery_asked.tobytes() + b"/" + self.queries_asked.tobytes()).hexdigest()
 
 
 def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tuple[dict[str, Any], bool]:
@@ -142,12 +146,12 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
         rows = _write(out, found, progress)
         out.run = draft | {
             "rows": rows,
-            "question": fingerprint(roles.digest(), sorted(options.exclude_same)),
+            "question": fingerprint(roles.question(), sorted(options.exclude_same)),
             "compared": fingerprint(roles.digest(), sorted(options.exclude_same), metric),
             "queries": len(roles.queries),
-            "queries_not_embedded": roles.queries_asked - len(roles.queries),
+            "queries_not_embedded": len(roles.queries_asked) - len(roles.queries),
             "gallery": len(roles.gallery),
-            "gallery_not_embedded": roles.gallery_asked - len(roles.gallery),
+            "gallery_not_embedded": len(roles.gallery_asked) - len(roles.gallery),
             "seconds": round(time.monotonic() - began, 2),
         }
     return out.run, True
@@ -219,7 +223,7 @@ def _roles(study: Study, vectors: Vectors, gallery: str, queries: str, built: di
     keys, asked = {}, {}
     for role, predicate in (("gallery", gallery), ("queries", queries)):
         selected = keys_where(study, predicate, role=role)["image_key"].to_numpy()
-        keys[role], asked[role] = vectors.keys(selected), len(selected)
+        keys[role], asked[role] = vectors.keys(selected), selected
         if len(keys[role]) == 0:
             raise UserError(
                 f"the {role} is empty: none of the {len(selected):,} images of {predicate} was embedded by {vectors.encoder}; see failures"

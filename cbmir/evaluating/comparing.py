@@ -26,14 +26,14 @@ COMPARED = ("precision_at_k", "average_precision")  # unless other metrics are a
 
 
 def compare_searches(study: Study, searches: Sequence[Searched], options: EvaluateOptions) -> pa.Table:
-    """query_metrics of searches with the same queries, gallery and exclusions -> COMPARISONS.
+    """query_metrics of searches with the same queries, gallery, exclusions and depth -> COMPARISONS.
 
-    Every two encoders by their exact searches, and every two searches of one encoder.
+    Every two encoders by their exact searches, and every two searches of one encoder. One depth, because average precision counts what
+    was found to the end, and at label_in_region so does P@k.
     """
-    questions = {
-        question: [s for s in searches if s.run["question"] == question]
-        for question in {s.run["question"] for s in searches}
-    }
+    questions: dict[tuple[str, int], list[Searched]] = {}
+    for searched in searches:
+        questions.setdefault((searched.run["question"], searched.depth), []).append(searched)
     tables = [COMPARISONS.empty_table()]
     asked = [(group, pairs) for _, group in sorted(questions.items()) if (pairs := list(_pairs(group)))]
     if not asked or not options.resamples:

@@ -31,7 +31,7 @@ class EvaluateOptions:
             if metric not in names("metrics"):
                 near = nearest(metric, names("metrics")) or f"there: {', '.join(names('metrics'))}"
                 raise UserError(f"--metric {metric}: no such metric; {near}")
-        for name, least in (("resamples", 0), ("permutations", 1)):
+        for name, least in (("resamples", 0), ("permutations", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"--{name} {getattr(self, name)}; expected {least} or more")
         if self.resamples in range(1, 100):
@@ -49,7 +49,7 @@ class EvaluateOptions:
         return [name for name in judged if name in AT_EVERY_LEVEL]
 
     def _asked(self) -> list[str]:
-        return list(self.metrics) if self.metrics else names("metrics")
+        return list(dict.fromkeys(self.metrics or names("metrics")))
 
 
 def judges(metric: str) -> bool:

@@ -12,7 +12,16 @@ import pyarrow.compute as pc
 from cbmir.evaluating.intervals import interval_table
 from cbmir.evaluating.options import AT_EVERY_LEVEL, KS, LEVELS, EvaluateOptions, takes_k
 from cbmir.evaluating.searches import Searched, depths
-from cbmir.evaluating.staging import has_duplicates, insert_values, lay_out, opened, run_file, stage, stage_all
+from cbmir.evaluating.staging import (
+    has_duplicates,
+    insert_values,
+    lay_out,
+    opened,
+    run_file,
+    stage,
+    stage_all,
+    stage_compared,
+)
 from cbmir.schemas import CONFUSIONS, HUBNESS, METRICS, QUERY_METRICS
 from cbmir.select import attach
 from cbmir.sql_files import create
@@ -101,11 +110,19 @@ class _Scoring:
         self.hubness = [run_file(self.connection, "tables", "hubness", k=k) for k in (1, min(10, self.searched.depth))][
             : self.searched.depth
         ]
-        metrics, depth = self.options.metrics_at(""), self.searched.depth
+        metrics, tables = self._without_what_nobody_knows(study, exact), []
+        if others := [name for name in metrics if name != "ann_recall"]:
+            tables.append(self._micro(others, depth=self.searched.depth))
         if "ann_recall" in metrics and exact is not None:
             attach(self.connection, "exact_neighbors", study, study.files(*exact.parts))
-            depth = min(depth, exact.depth)
-        elif "ann_recall" in metrics:
+            stage_compared(self.connection)
+            tables.append(self._micro(["ann_recall"], depth=min(self.searched.depth, exact.depth)))
+        return pa.concat_tables(tables) if tables else None
+
+    def _without_what_nobody_knows(self, study: Study, exact: Searched | None) -> list[str]:
+        """The metrics that ask for no relevance, less those for which nothing was searched or looked for; says so."""
+        metrics = self.options.metrics_at("")
+        if "ann_recall" in metrics and exact is None:
             metrics.remove("ann_recall")
             if not self.searched.is_exact:
                 self.notes.append(
@@ -118,11 +135,13 @@ class _Scoring:
                 self.notes.append(
                     f"no duplicates_at_k, because nobody has looked for copies of images; look with: cbmir manifest check --study {study.address}"
                 )
-        if not metrics:
-            return None
+        return metrics
+
+    def _micro(self, metrics: Sequence[str], *, depth: int) -> pa.Table:
+        """Figures of metrics that ask for no relevance: there are no classes to average over."""
         self._measure(metrics, "", depth=depth)
         figures = self._figures("", curves=[])
-        return figures.filter(pc.equal(figures["average"], "micro"))  # there are no classes to average over
+        return figures.filter(pc.equal(figures["average"], "micro"))
 
     def _measure(self, metrics: Sequence[str], relevance: str, *, depth: int | None = None) -> None:
         """Table query_values(query_key, metric, k, value, chance) of every metric at every k asked for; added to per_query."""

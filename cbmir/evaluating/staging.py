@@ -17,8 +17,8 @@ from cbmir.store import Study
 
 _CLASS_SLICE = {"label_in_region": "label"}  # slices that hold one class each; else those by the relevance itself
 LAID_OUT = ("kinds", "asked", "held", "pairs")
-_TABLES = (
-    "found",
+_SETS = ("sets", "matches")
+_COUNTS = (
     "barred",
     "gains",
     "candidates",
@@ -28,6 +28,7 @@ _TABLES = (
     "profile_cells",
     "sizes",
 )
+_WITHOUT_HITS = (*_SETS, *_COUNTS)
 
 
 def opened(
@@ -67,16 +68,21 @@ def attach_slices(connection: duckdb.DuckDBPyConnection, slices: Sequence[str]) 
     """Table further_slices(image_key, slice_by, slice) of the columns that sql/staging/slices.sql does not know; table asked_slices."""
     have = [row[0] for row in connection.execute("DESCRIBE manifest").fetchall()]
     connection.execute("CREATE TEMP TABLE further_slices (image_key BIGINT, slice_by TEXT, slice TEXT)")
-    for column in slices:
+    for column in dict.fromkeys(slices):
         if column in SLICES:
             continue
+        if column == "all":
+            raise UserError(
+                "--slice all: that name stands for all queries together, which have figures in any case; leave it away, or rename the column"
+            )
         if column not in have:
-            near = nearest(column, [*SLICES, *have])
+            near = nearest(column, [*dict.fromkeys([*SLICES, *have])])
             raise UserError(
                 f"--slice {column}: no such column in the manifest; {near + '; ' if near else ''}columns: {', '.join(have)}"
             )
-        value = duckdb.FunctionExpression(
-            "coalesce", duckdb.ColumnExpression(column).cast("VARCHAR"), duckdb.ConstantExpression("unknown")
+        there = duckdb.ColumnExpression(column)
+        value = duckdb.CaseExpression(there.isnull(), duckdb.ConstantExpression("unknown")).otherwise(
+            there.cast("VARCHAR")
         )
         picked = connection.view("manifest").select(
             duckdb.ColumnExpression("image_key"),
@@ -143,10 +149,10 @@ def stage(connection: duckdb.DuckDBPyConnection, relevance: str) -> None:
         create(connection, "ranked_pairs", "staging", "pairs_in_pool")
     connection.table("ranked_pairs" if relevance == "label_in_region" else "pairs").create_view("ranked", replace=True)
     create_view(connection, "gallery", "staging", "gallery")
-    for table in ("sets", "matches"):
+    for table in _SETS:
         create(connection, table, "staging", table)
     create_view(connection, "hits", "staging", "hits")
-    _stage(connection, _TABLES, relevance)
+    _stage(connection, ("found", *_COUNTS), relevance)
 
 
 def stage_cells(connection: duckdb.DuckDBPyConnection, relevance: str) -> None:
@@ -160,12 +166,20 @@ def stage_all(connection: duckdb.DuckDBPyConnection) -> None:
     _judge(connection, "")
     create_view(connection, "gallery", "staging", "gallery")
     connection.table("queries").project("query_key").create_view("compared", replace=True)
-    _stage(connection, ["sets", "matches", *_TABLES[1:]], "")
+    _stage(connection, _WITHOUT_HITS, "")
 
 
 def _judge(connection: duckdb.DuckDBPyConnection, relevance: str) -> None:
     create(connection, "judged", "staging", "judged", relevance=relevance)
     create(connection, "queries", "staging", "queries", relevance=relevance)
+
+
+def stage_compared(connection: duckdb.DuckDBPyConnection) -> None:
+    """The tables of stage_all for queries with an exact neighbor alone: where nothing can be found, an index can lose nothing."""
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE queries AS FROM queries SEMI JOIN exact_neighbors USING (query_key)"
+    )
+    _stage(connection, _WITHOUT_HITS, "")
 
 
 def _stage(connection: duckdb.DuckDBPyConnection, tables: Sequence[str], relevance: str) -> None:

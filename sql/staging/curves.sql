@@ -2,14 +2,14 @@
 -- reads    found, profiles, candidates
 -- returns  one row a metric, k and profile: (metric, k, profile, n, total, squares, chance), as the two files under sql/metrics define them
 -- how      hits up to k are a running sum over ranks, and so are their squares: the n-th hit adds 2n - 1 to the square. Queries of one profile
---          share it where as many images are relevant, and as many candidates, so far as the depth can tell
+--          share it where as many images are relevant, and as many candidates, so far as the depth can tell; whole 2^-60 as in profile_sums.sql
 WITH asked AS (
     SELECT query_key, profile, least(n_relevant, $depth) AS most_relevant, least(n_candidates, $depth) AS most,
            CASE WHEN n_candidates > 0 THEN n_relevant / n_candidates::DOUBLE ELSE 0 END AS prevalence
     FROM profiles
     JOIN candidates USING (query_key)
 ), kinds AS (
-    SELECT profile, most_relevant, most, count(*) AS n, sum(prevalence) AS prevalence FROM asked GROUP BY ALL
+    SELECT profile, most_relevant, most, count(*) AS n, sum((prevalence * 2 ** 60)::HUGEINT) / 2 ** 60 AS prevalence FROM asked GROUP BY ALL
 ), added AS (
     SELECT a.profile, a.most_relevant, a.most, f.rank AS k,
            count(*) AS hits, sum(2 * f.n_found - 1) AS squares,
@@ -33,6 +33,8 @@ WITH asked AS (
     SELECT 'precision_at_k_capped', k, profile, n, capped_hits, capped_squares, greatest(1, least(k, most_relevant)), prevalence FROM running
 )
 SELECT metric, k::INTEGER AS k, profile, sum(n) AS n,
-       sum(coalesce(hits, 0) / places::DOUBLE) AS total, sum(coalesce(squares, 0) / (places::DOUBLE * places)) AS squares, sum(chance) AS chance
+       sum((coalesce(hits, 0) / places::DOUBLE * 2 ** 60)::HUGEINT) / 2 ** 60 AS total,
+       sum((coalesce(squares, 0) / (places::DOUBLE * places) * 2 ** 60)::HUGEINT) / 2 ** 60 AS squares,
+       sum((chance * 2 ** 60)::HUGEINT) / 2 ** 60 AS chance
 FROM both_kinds
 GROUP BY metric, k, profile
