@@ -59,7 +59,7 @@ def frame(study: Study, statement: str) -> pd.DataFrame:
         found = relation.df()
     for name, kind in zip(relation.columns, relation.types, strict=True):
         if kind == "VARCHAR[]":
-            found[name] = [None if value is None else list(value) for value in found[name]]
+            found[name] = [value.tolist() if hasattr(value, "tolist") else None for value in found[name]]  # NULL: an NA
     return found
 
 

@@ -94,7 +94,7 @@ def test_every_statement_names_every_key_of_what_it_reads(block):
 
 
 def test_a_forgotten_key_is_noticed():
-    text = [b.text for b in BLOCKS if b.question == 8][0]
+    text = next(b.text for b in BLOCKS if b.question == 8)
     assert unnamed(text.replace("average = 'macro'", "true")) == ["metrics.average"]
     assert unnamed("SELECT avg(value) FROM query_metrics WHERE metric = 'precision_at_k'") == [
         "query_metrics.encoder", "query_metrics.index", "query_metrics.relevance", "query_metrics.k"
@@ -138,7 +138,7 @@ def test_age_bands_are_those_of_pandas(study):
 
 
 def test_what_is_found_in_place_of_a_pathology(study):
-    label = re.search(r"label = '(.*?)'", [b.text for b in BLOCKS if b.question == 3][0]).group(1)
+    label = re.search(r"label = '(.*?)'", next(b.text for b in BLOCKS if b.question == 3)).group(1)
     manifest = study.sql("FROM manifest").set_index("image_key")
     found = study.sql("FROM neighbors WHERE encoder = 'pixels32' AND index = 'exact' AND rank = 1")
     nearest = found.set_index("query_key")["neighbor_key"]
@@ -224,7 +224,7 @@ def test_what_the_page_exports_is_read_by_anybody(study, tmp_path, monkeypatch):
 def test_outputs_are_written_by_the_program_and_errors_are_not(study):
     said = output(Block(1, "sql", "SELECT 'x' AS answer"), study.address)
     assert "answer" in said
-    with pytest.raises(RuntimeError, match='question 3: .*"nothing" not found'):
+    with pytest.raises(RuntimeError, match=r'question 3: .*"nothing" not found'):
         output(Block(3, "sql", "SELECT nothing FROM metrics"), study.address)
     with pytest.raises(UserError, match="predictions: not in this study; make it with: cbmir probe"):
         study.sql("FROM predictions")
