@@ -32,7 +32,7 @@ def study(ray_session, tmp_path_factory) -> Study:
     from cbmir.phantoms import draw_collection
 
     root = tmp_path_factory.mktemp("cookbook")
-    draw_collection(root / "images", images=320, seed=0)
+    draw_collection(root / "images", images=320, seed=0, broken=3)
     address = str(root / "study")
     encoders = ["--encoder", "pixels32", "--encoder", "timm:mobilenetv3_small_100~random0"]
     fast = ["--resamples", "100"]
@@ -192,6 +192,37 @@ def test_what_is_owed_to_the_same_patient(study):
     others = study.neighbors("pixels32", "others", k=1)
     assert (others["query"].map(patients) != others["neighbor"].map(patients)).all()
     assert without < whole
+
+
+def test_the_curve_is_that_of_the_neighbors(study):
+    rows = answer(study, 7).set_index("k")
+    manifest = study.sql("FROM manifest")
+    found = study.sql("FROM neighbors WHERE encoder = 'pixels32' AND index = 'exact'")
+    asked = manifest[manifest["split"] == "test"]
+    for k in rows.index:
+        value = asked["image_key"].map(precision(found, manifest, k)).fillna(0)
+        macro = asked.assign(value=value).explode("labels").groupby("labels")["value"].mean().mean()
+        assert rows.loc[k, "pixels32"] == pytest.approx(100 * macro, abs=0.0501)
+
+
+def test_anatomy_is_shown_once_a_level(study):
+    rows = answer(study, 8)
+    levels = {"label", "region", "modality", "modality_region", "label_in_region"}
+    assert sorted(zip(rows["encoder"], rows["relevance"], strict=True)) == sorted(
+        (encoder, level) for encoder in study.encoders for level in levels
+    )
+    modality = rows[(rows["relevance"] == "modality") & (rows["encoder"] == "pixels32")]
+    assert modality["chance"].item() == pytest.approx(
+        25, abs=0.05
+    )  # macro: the mean over four shares that add up to one
+
+
+def test_failed_queries_are_listed_and_counted(study):
+    failed, counted = answer(study, 9), answer(study, 9, 1)
+    assert len(failed) == 1
+    assert failed["encoders"][0] == study.encoders
+    assert counted.set_index("pathology")["n_failed"].to_dict() == dict.fromkeys(failed["labels"][0], 1)
+    assert (counted["n_unanswerable"] == 0).all()
 
 
 def test_hard_queries_are_the_least_of_the_best(study):

@@ -269,3 +269,22 @@ def test_one_statement_is_saved_and_several_are_not(study, tmp_path, capsys):
     assert capsys.readouterr().out == ""
     with pytest.raises(UserError, match=r"^predictions: not in this study; make it with: cbmir probe$"):
         ask(study, "FROM predictions")
+
+
+def test_a_study_on_an_object_store_answers_alike(study, s3):
+    import pyarrow.fs as pafs
+
+    pafs.copy_files(study.root, f"{s3.name}/study", destination_filesystem=s3.fs)
+    remote = Study(s3.address("study"))
+    connection, notes = open_views(remote)
+    assert notes == []
+    assert list(catalog(connection)) == list(catalog(open_views(study)[0]))
+    assert remote.sql("FROM failures").equals(study.sql("FROM failures"))
+    pd.testing.assert_frame_equal(remote.neighbors("b", k=2), study.neighbors("b", k=2))
+    asked = {"metric": "precision_at_k", "relevance": "label", "k": 1}
+    for ours, theirs in (
+        (remote.metrics(**asked), study.metrics(**asked)),
+        (remote.query_metrics("a", **asked), study.query_metrics("a", **asked)),
+        (remote.comparisons("b", "a", **asked), study.comparisons("b", "a", **asked)),
+    ):
+        pd.testing.assert_frame_equal(ours, theirs)
