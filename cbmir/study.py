@@ -160,7 +160,7 @@ class Study(store.Study):
         queries  SQL predicate over the manifest, or image_ids; None: all queries of the search
 
         Columns: query and neighbor (image_ids), rank from 1, distance, query_labels and neighbor_labels (lists), query_key, neighbor_key.
-        A query that failed has no row. 100 bytes a row: 160,000 queries take 0.2 GB at k=10, and 2 GB with all 100.
+        A query that failed has no row. Of 160,000 queries, k=10 takes 2 seconds and 0.9 GB of memory, all 100 take 23 seconds and 6 GB.
         """
         return neighbors_frame(self, self._found(encoder), index, k=k, queries=queries)
 

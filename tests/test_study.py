@@ -288,3 +288,24 @@ def test_a_study_on_an_object_store_answers_alike(study, s3):
         (remote.comparisons("b", "a", **asked), study.comparisons("b", "a", **asked)),
     ):
         pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_a_terminal_is_shown_the_views_and_goes_on_after_an_error(study):
+    import os
+    import pty
+    import subprocess
+    import sys
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "cbmir", "sql", "--study", study.address]
+    running = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    os.write(
+        ours,
+        b"SELECT 40 +\n2 AS one; SELECT 'second' AS other;\n.schema hubness\nFROM predictions;\nSELECT 'last' AS x;\n.quit\n",
+    )
+    said = running.communicate(timeout=120)[0]
+    os.close(ours)
+    os.close(theirs)
+    assert running.returncode == 0
+    places = [said.index(text) for text in ("a row for each", "manifest ", ".quit ends", " 42 ", " second ", "never_found", "predictions: not in this", " last ")]  # fmt: skip
+    assert places == sorted(places)
