@@ -143,7 +143,9 @@ MAY_IMPORT = {
     "removal": ("removing", "datasets.presence", "errors", "indexing.forget", "reducing.record", "schemas", "store"),
     "exclusions": ("errors", "inspecting.alike", "select", "store"),
     "report": ("report", "errors", "images", "schemas", "select", "sql_files", "store"),
-    "session": ("errors", "schemas", "select", "store"),
+    "views": ("schemas", "select", "stages", "store"),
+    "session": ("errors", "schemas", "stages", "store", "views"),
+    "frames": ("errors", "schemas", "select", "stages", "store"),
 }
 # an engine may be imported only there
 ENGINE_LIVES_IN = {

@@ -8,8 +8,8 @@ import pytest
 
 from cbmir.datasets import SOURCES
 from cbmir.flags import COMMANDS, parse
-from cbmir.session import DATASETS
 from cbmir.sql_files import names
+from cbmir.views import VIEWS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -35,7 +35,7 @@ def commands(page: Path) -> list[str]:
 
 
 def test_every_command_source_and_view_is_documented():
-    for name in (*COMMANDS, *SOURCES, *DATASETS):
+    for name in (*COMMANDS, *SOURCES, *VIEWS):
         assert re.search(rf"\b{name}\b", README), f"README does not mention {name}"
 
 

@@ -169,7 +169,7 @@ class _Scoring:
             )
         create(self.connection, "averaged", "report", "averages")
         self.connection.register("intervals", interval_table(self.connection, self.resamples, keys=self.keys))
-        figures = run_file(self.connection, "report", "figures")
+        figures = run_file(self.connection, "report", "figures", relevance=relevance, ks=list(self.ks))
         return figures.append_column("relevance", pa.array([relevance] * figures.num_rows, pa.string()))
 
     def _note_what_was_cut_short(self) -> None:

@@ -59,7 +59,7 @@ COMMANDS = {
         "cbmir run csv images.csv --study study --encoder pixels32 --encoder timm:mobilenetv2_100",
     ),
     "sql": (
-        "ask the study in SQL: manifest, embeddings, failures, neighbors, query_metrics, metrics, runs",
+        "ask the study in SQL: manifest, failures, neighbors, query_metrics, metrics, comparisons ...; without SQL, list the views",
         'cbmir sql --study study "SELECT modality, count(*) FROM manifest GROUP BY 1"',
     ),
     "query": (
