@@ -36,6 +36,11 @@ def evaluate(study: Study, options: EvaluateOptions | None = None, *, say=print)
     for note in notes:
         say(note)
     _classify(study, searches, say=say)
+    if options.metrics and not any(scores.metrics.num_rows for scores in all_scores):
+        raise UserError(
+            f"--metric {' '.join(options.metrics)} gives no figure of any search; expected an index's search beside an exact one for ann_recall, "
+            "cbmir manifest check for duplicates_at_k, and queries with labels for the others"
+        )
     inputs = {s.name: s.run["fingerprint"] for s in searches}
     _publish(study, "comparisons", compare_searches(study, searches, options), inputs, options)
     for dataset in ("confusions", "hubness", "metrics"):

@@ -140,6 +140,8 @@ def expected_metrics(study: Study, slices: tuple[str, ...], index: str = "exact"
         )  # fmt: skip
         tables.append(table.merge(sizes.reset_index(), on=["slice_by", "slice"]).assign(relevance=level))
     found = pd.concat(tables)
+    whole = (found["relevance"] == "label") | (found["slice_by"] == "all")  # curves are kept at every k
+    found = found[whole | found["k"].isin(KS) | found["k"].isna()].copy()
     found.loc[found["metric"] == "majority_vote_at_k", "chance"] = np.nan  # tests/test_metrics.py counts it
     found["lift"] = (found["value"] / found["chance"]).where(found["chance"] > 0)
     return found.assign(gallery_size=sum(row["gallery"] and row["embedded"] for row in listed))

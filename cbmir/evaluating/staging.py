@@ -130,7 +130,7 @@ def _check(connection: duckdb.DuckDBPyConnection, searched: Searched, *, allow_o
     ).fetchall()[0]
     if count:
         raise UserError(
-            f"{count:,} patients have queries and gallery images in {searched.encoder} {searched.index}, one of them with query "
+            f"{count:,} {'patients have' if count > 1 else 'patient has'} queries and gallery images in {searched.encoder} {searched.index}, one of them with query "
             f"{row['query_key']} and gallery image {row['neighbor_key']}; expected none, because images of one patient are alike; search again "
             "with --exclude-same patient_id, or go on with --allow-overlap"
         )
