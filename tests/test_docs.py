@@ -82,6 +82,14 @@ def test_every_metric_says_its_formula_in_its_first_line():
         assert (ROOT / "sql" / "metrics" / f"{name}.sql").read_text().startswith(f"-- {name}: ")
 
 
+def test_every_metric_and_level_is_explained():
+    from cbmir.evaluating.options import LEVELS
+
+    page = (ROOT / "docs" / "evaluate.md").read_text()
+    for name in (*names("metrics"), *LEVELS):
+        assert f"| `{name}` |" in page, f"docs/evaluate.md does not explain {name}"
+
+
 def test_makefile_targets_are_listed_with_what_they_do():
     import subprocess
 
