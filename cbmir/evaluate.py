@@ -11,7 +11,7 @@ from cbmir.classifying.pairs import knn_figures
 from cbmir.errors import UserError
 from cbmir.evaluating.comparing import compare_searches
 from cbmir.evaluating.options import KS, EvaluateOptions
-from cbmir.evaluating.scoring import Scores, score
+from cbmir.evaluating.scoring import STEPS, Scores, score
 from cbmir.evaluating.searches import Searched, depths, exact_of, find_searches
 from cbmir.progress import Progress
 from cbmir.store import Study, run_record
@@ -26,13 +26,12 @@ def evaluate(study: Study, options: EvaluateOptions | None = None, *, say=print)
         depths(searched, options.ks)
     all_scores: list[Scores] = []
     notes: dict[str, None] = {}
-    with Progress("evaluate", len(searches), unit="searches") as progress:
-        for done, searched in enumerate(searches, 1):
-            scores = score(study, searched, exact_of(searched, searches), options)
+    with Progress("evaluate", len(searches) * STEPS, unit="tables") as progress:
+        for searched in searches:
+            scores = score(study, searched, exact_of(searched, searches), options, told=lambda: progress.advance(1))
             notes |= dict.fromkeys(scores.notes)
             _publish_query_metrics(study, searched, scores, options)
             all_scores.append(scores)
-            progress.update(done)
     for note in notes:
         say(note)
     _classify(study, searches, say=say)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import duckdb
@@ -40,7 +40,17 @@ class Scores:
     notes: list[str] = field(default_factory=list)
 
 
-def score(study: Study, searched: Searched, exact: Searched | None, options: EvaluateOptions) -> Scores:
+STEPS = len(LEVELS) + 1  # after each of which `score` tells how far it is
+
+
+def score(
+    study: Study,
+    searched: Searched,
+    exact: Searched | None,
+    options: EvaluateOptions,
+    *,
+    told: Callable[[], None] = lambda: None,
+) -> Scores:
     """Every figure of one search; `exact`: the exact search that its neighbors are held against, if there is one."""
     connection = opened(study, searched, options.slices, allow_overlap=options.allow_overlap)
     lay_out(connection)
@@ -48,8 +58,12 @@ def score(study: Study, searched: Searched, exact: Searched | None, options: Eva
         "CREATE TEMP TABLE per_query (query_key BIGINT, metric TEXT, relevance TEXT, k INTEGER, value DOUBLE, chance DOUBLE)"
     )
     scoring = _Scoring(connection, searched, depths(searched, options.ks), options)
-    figures = [table for level in LEVELS if (table := scoring.level(level)) is not None]
+    figures = []
+    for level in LEVELS:
+        figures.append(scoring.level(level))
+        told()
     figures.append(scoring.without_relevance(study, exact))
+    told()
     size = connection.execute("SELECT count(*) FROM gallery_keys JOIN embedded USING (image_key)").fetchall()[0][0]
     constants = {"encoder": searched.encoder, "index": searched.index, "gallery_size": size}
     return Scores(
@@ -107,9 +121,8 @@ class _Scoring:
     def without_relevance(self, study: Study, exact: Searched | None) -> pa.Table | None:
         """Figures that do not ask what is relevant: ANN recall, duplicates among the neighbors; and hubness."""
         stage_all(self.connection)
-        self.hubness = [run_file(self.connection, "tables", "hubness", k=k) for k in (1, min(10, self.searched.depth))][
-            : self.searched.depth
-        ]
+        depths_of_hubs = sorted({1, min(10, self.searched.depth)})
+        self.hubness = [run_file(self.connection, "tables", "hubness", k=k) for k in depths_of_hubs]
         metrics, tables = self._without_what_nobody_knows(study, exact), []
         if others := [name for name in metrics if name != "ann_recall"]:
             tables.append(self._micro(others, depth=self.searched.depth))
