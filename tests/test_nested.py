@@ -67,8 +67,11 @@ def plain(gallery: Block, queries: Block, *, k: int, metric: str) -> tuple[np.nd
     metric=st.sampled_from(list(METRICS)),
     excluding=st.booleans(),
     tile=st.sampled_from([1, 7, 1_000]),
+    held=st.sampled_from([0, 20, 1_000]),
 )
-def test_each_size_of_each_sample_is_an_exact_search_of_that_prefix(seed, sizes, more, k, metric, excluding, tile):
+def test_each_size_of_each_sample_is_an_exact_search_of_that_prefix(
+    seed, sizes, more, k, metric, excluding, tile, held
+):
     """Two samples at once; queries are among the gallery; ties, copies, zeros; k beyond the smallest size."""
     rng = np.random.default_rng(seed)
     gallery, vectors = rng.permutation(np.arange(1, N + 1)), tied(rng, N, DIM)
@@ -76,11 +79,12 @@ def test_each_size_of_each_sample_is_an_exact_search_of_that_prefix(seed, sizes,
     source = Held(gallery, vectors, rows=11)
     queries, asked = gallery[:9], vectors[:9]
     samples = [Sample(rng.permutation(gallery), tuple(sorted(each))) for each in (sizes, more)]
-    before, nested.TILE = nested.TILE, tile
+    before = nested.TILE, nested.HELD
+    nested.TILE, nested.HELD = tile, held * 4 * DIM
     try:
         found = NestedSearch(source, samples, codes, k=k, metric=metric, device="cpu").block(queries, asked)
     finally:
-        nested.TILE = before
+        nested.TILE, nested.HELD = before
     assert [len(each) for each in found] == [len(sample.sizes) for sample in samples]
     for sample, of_sample in zip(samples, found, strict=True):
         for size, ours in zip(sample.sizes, of_sample, strict=True):

@@ -1,15 +1,16 @@
-"""Exact search of nested samples of a gallery: all sizes of all samples in one pass over the vectors.
+"""Exact search of nested samples of a gallery: all sizes of a sample with one comparison of each vector.
 
-A sample is an order of gallery keys, and its sizes are prefixes of it. Each key belongs to one band, that of the smallest size that holds it, and is
-compared with the queries once, in its band; the nearest in a size are then those among the nearest in its bands. Distances are computed pair by pair
-and ordered by (distance, key), so that each size's result is that of ExactSearch over the prefix, to the bit.
+A sample is an order of gallery keys, and its sizes are prefixes of it. Each key belongs to one band, that of the smallest size that holds it. Bands are
+searched one after the other, and the nearest so far at the end of each are that size's: the result of ExactSearch over the prefix, to the bit, since
+distances are computed pair by pair and ordered by (distance, key).
 
-The files are in no sample's order. So they are read once, as they lie, and rows are routed to their bands; a band's rows are held until they make a tile.
+The files are in no sample's order. They are read as they lie and rows are held by band: once where the sample's vectors fit in HELD bytes, else once
+for each run of bands that does; a band that does not fit alone is searched as it is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +19,10 @@ from cbmir.errors import UserError
 from cbmir.searching.distance import Block
 from cbmir.searching.exact import RunningTopK
 from cbmir.searching.searchers import Codes, Found, Source, codes_of, torch_device
-from cbmir.searching.spread import merged
 
-TILE = 8_192  # rows of a band that are searched at once
-_PLACES = 40_000_000  # of results (12 bytes each) over all bands, for a block of queries
+HELD = 2 * 2**30  # bytes of vectors
+TILE = 16_384  # rows that are searched at once
+_PLACES = 40_000_000  # of results (12 bytes each) over all sizes, for a block of queries
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,21 @@ class Sample:
                 f"sizes {sizes} of a sample; expected ascending ones from 1 to {len(self.order):,}; ask for such sizes"
             )
 
-    def bands(self, gallery: np.ndarray) -> np.ndarray:
-        """(g,) int16 for ascending gallery keys: the first of the sizes that holds each, -1: none."""
-        bands = np.full(len(gallery), -1, np.int16)
-        edges = (0, *self.sizes)
-        bands[np.searchsorted(gallery, self.order[: edges[-1]])] = np.repeat(
-            np.arange(len(self.sizes), dtype=np.int16), np.diff(edges)
-        )
-        return bands
+    def runs(self, most: int) -> Iterator[tuple[int, ...]]:
+        """Edges (from, ..., to) of bands that follow one another and have at most `most` keys together, or of one band."""
+        edges = [0]
+        for size in self.sizes:
+            if len(edges) > 1 and size - edges[0] > most:
+                yield tuple(edges)
+                edges = edges[-1:]
+            edges.append(size)
+        yield tuple(edges)
 
 
 class NestedSearch:
-    """Every vector of every sample against every query, each once a sample.
+    """Every vector of a sample against every query, once.
 
-    Memory, beside that of a tile: for each band of each sample TILE vectors and n x k results (12 bytes each, as many again while they are merged);
-    for each image of the gallery 8 bytes, and 2 for each sample.
+    Memory: HELD bytes of vectors, a band's and a tile's copies, and n x k results of 12 bytes for each size of each sample.
     """
 
     def __init__(
@@ -68,61 +69,57 @@ class NestedSearch:
         """codes: what excludes what, as ExactSearch takes it."""
         self.vectors, self.samples, self.codes, self.k, self.metric = vectors, list(samples), codes, k, metric
         self.device = torch_device(device)
-        self.gallery = np.unique(np.concatenate([sample.order[: sample.sizes[-1]] for sample in self.samples]))
-        self._bands = [sample.bands(self.gallery) for sample in self.samples]
         total = sum(len(sample.sizes) for sample in self.samples)
         self.rows = max(
             256, min(16_384, _PLACES // (k * total))
-        )  # queries of a block: the gallery is read once for each
+        )  # queries of a block: the files are read anew for each
 
     def block(self, keys: np.ndarray, queries: np.ndarray) -> list[list[Found]]:
         """keys (n,), queries (n, dim) -> of each sample, of each of its sizes, what ExactSearch.block finds in that prefix."""
         asked = Block(keys, queries, codes_of(self.codes, keys))
-        bands = [[self._band(asked) for _ in sample.sizes] for sample in self.samples]
-        for tile_keys, tile in self.vectors.tiles(self.gallery):
+        return [list(self._sizes(asked, sample)) for sample in self.samples]
+
+    def _sizes(self, asked: Block, sample: Sample) -> Iterator[Found]:
+        running = RunningTopK(asked, k=self.k, metric=self.metric, device=self.device)
+        for edges in sample.runs(max(1, HELD // (4 * asked.vectors.shape[1]))):
+            for band in self._read(running, sample.order, edges):
+                band.search()
+                yield running.result()
+
+    def _read(self, running: RunningTopK, order: np.ndarray, edges: tuple[int, ...]) -> list[_Band]:
+        """The bands between the edges, held; of one alone, what makes a tile is searched at once."""
+        keys = order[edges[0] : edges[-1]]
+        rank = np.argsort(keys)
+        wanted, numbers = keys[rank], np.repeat(np.arange(len(edges) - 1), np.diff(edges))[rank]
+        bands = [_Band(running) for _ in edges[1:]]
+        for tile_keys, tile in self.vectors.tiles(wanted):
             block = Block(tile_keys, tile, codes_of(self.codes, tile_keys))
-            places = np.searchsorted(self.gallery, tile_keys)
-            for mine, of_sample in zip(bands, self._bands, strict=True):
-                numbers = of_sample[places]
-                for number in np.unique(numbers[numbers >= 0]):
-                    mine[number].add(block, np.flatnonzero(numbers == number))
-        return [self._cumulated(mine) for mine in bands]
-
-    def _band(self, asked: Block) -> _Band:
-        return _Band(RunningTopK(asked, k=self.k, metric=self.metric, device=self.device))
-
-    def _cumulated(self, bands: list[_Band]) -> list[Found]:
-        found = [bands[0].result()]
-        for band in bands[1:]:
-            found.append(merged(self.k, found[-1], band.result()))
-        return found
+            mine = numbers[np.searchsorted(wanted, tile_keys)]
+            for number in np.unique(mine):
+                bands[number].hold(block, np.flatnonzero(mine == number))
+            if len(bands) == 1 and bands[0].count >= TILE:
+                bands[0].search()
+        return bands
 
 
 class _Band:
-    """Rows of one band, held until they make a tile."""
+    """Rows of one band, held until they are searched."""
 
     def __init__(self, running: RunningTopK) -> None:
         self.running = running
+        self.count = 0
         self._held: list[Block] = []
-        self._count = 0
 
-    def add(self, tile: Block, rows: np.ndarray) -> None:
+    def hold(self, tile: Block, rows: np.ndarray) -> None:
         """Take these rows of the tile."""
-        if len(rows) < len(tile.keys):
-            tile = Block(tile.keys[rows], tile.vectors[rows], tile.codes[rows])
-        self._held.append(tile)
-        self._count += len(rows)
-        if self._count >= TILE:
-            self._search()
+        self._held.append(Block(tile.keys[rows], tile.vectors[rows], tile.codes[rows]))
+        self.count += len(rows)
 
-    def result(self) -> Found:
-        self._search()
-        return self.running.result()
-
-    def _search(self) -> None:
-        held, self._held, self._count = self._held, [], 0
-        if len(held) == 1:
-            self.running.add(held[0])
-        elif held:
-            parts = ([getattr(block, name) for block in held] for name in ("keys", "vectors", "codes"))
-            self.running.add(Block(*map(np.concatenate, parts)))
+    def search(self) -> None:
+        """Take what is held into account, and let go of it."""
+        held, self._held, count, self.count = self._held, [], self.count, 0
+        if not held:
+            return
+        parts = [np.concatenate([getattr(block, name) for block in held]) for name in ("keys", "vectors", "codes")]
+        for start in range(0, count, TILE):
+            self.running.add(Block(*(part[start : start + TILE] for part in parts)))
