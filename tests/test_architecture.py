@@ -56,6 +56,7 @@ MAY_IMPORT = {
     ),
     "vectors": ("errors", "reducing.record", "store", "schemas"),
     "searching": ("searching", "cluster", "errors", "vectors"),
+    "sampling": (),
     "embedding": ("embedding", "cluster", "encoders", "images", "errors", "progress", "schemas", "select", "store"),
     "embed": ("embedding", "cluster", "encoders", "errors", "select", "store"),
     "published": ("published", "errors", "schemas", "store"),

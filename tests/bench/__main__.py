@@ -20,6 +20,7 @@ from tests.bench import (
     interval_speed,
     knn_speed,
     manifest_speed,
+    nested_speed,
     pack_speed,
     query_speed,
 )
@@ -37,6 +38,7 @@ BENCHES = {
     "evaluate_speed": evaluate_speed.run,
     "interval_speed": interval_speed.run,
     "knn_speed": knn_speed.run,
+    "nested_speed": nested_speed.run,
 }
 
 
