@@ -12,6 +12,7 @@ from cbmir.embedding.plan import resolve_all
 from cbmir.embedding.source import packed_for
 from cbmir.evaluate import evaluate
 from cbmir.evaluating.options import EvaluateOptions
+from cbmir.evaluating.overlap import refuse_overlap
 from cbmir.exclusions import exclusion_codes
 from cbmir.index import IndexOptions, build_index, index_line, refuse_bad_name
 from cbmir.report import leaderboard, leaderboard_text, write_report
@@ -48,11 +49,11 @@ def run(study: Study, encoders: list[str], options: RunOptions, *, say=print) ->
         )
         for line in manifest_lines(record, written, study.address):
             say(line)
-    for role, predicate in (
-        ("gallery", options.search.gallery or options.index.gallery),
-        ("queries", options.search.queries),
-    ):
+    gallery = options.search.gallery or options.index.gallery
+    for role, predicate in (("gallery", gallery), ("queries", options.search.queries)):
         keys_where(study, predicate, role=role)
+    if not options.evaluate.allow_overlap:
+        refuse_overlap(study, gallery=gallery, queries=options.search.queries, exclude_same=options.search.exclude_same)
     exclusion_codes(study, options.search.exclude_same)
     embed(study, encoders, options.embed, say=say)
     for spec in specs:

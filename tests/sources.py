@@ -39,7 +39,7 @@ def touch(root: Path, *names: str) -> Path:
 
 def run_whole(source: str, *roots, study: Path, flags: tuple[str, ...] = (), code: int = 0) -> Study:
     """`cbmir run SOURCE ... --encoder pixels32` -> its study, with one embedding or failure for every row."""
-    everything = ("--gallery", "true", "--queries", "true")
+    everything = ("--gallery", "true", "--queries", "true", "--allow-overlap")
     given = ["run", source, *map(str, roots), "--study", str(study), "--encoder", "pixels32", "--index", "exact"]
     assert main([*given, *everything, *flags]) == code
     done = Study(str(study))

@@ -161,7 +161,7 @@ def test_nothing_to_evaluate(tmp_path, capsys):
 def test_patients_on_both_sides(study, capsys):
     search(study, "pixels32", "exact", SearchOptions(k=4))
     line = refused(capsys, study, *FAST)
-    assert line.startswith("cbmir evaluate: 1 patients have queries and gallery images in pixels32 exact")
+    assert line.startswith("cbmir evaluate: 1 patient has queries and gallery images in pixels32 exact")
     assert "--exclude-same patient_id" in line
     assert "--allow-overlap" in line
     assert not study.exists("metrics")
@@ -329,3 +329,15 @@ def test_run_json_says_what_was_asked(study, capsys):
     run = json.loads(Path(study.path("metrics", "run.json")).read_text())
     assert (run["parameters"]["k"], run["parameters"]["slice"], run["parameters"]["resamples"]) == ([1], ["age"], 0)
     assert image_key("d/0") in pq.read_table(study.files("query_metrics", "pixels32", "exact"))["query_key"].to_pylist()
+
+
+def test_a_run_refuses_patients_on_both_sides_before_it_embeds(tmp_path, capsys):
+    rows = [{"image_id": f"a/{i}", "split": split, "patient_id": "p"} for i, split in enumerate(("train", "test"))]
+    study = make_study(tmp_path / "s", rows)
+    assert main(["run", "--study", str(study.root), "--encoder", "pixels32", "--index", "exact"]) == 2
+    line = capsys.readouterr().err.strip()
+    assert line.startswith(
+        "cbmir run: 1 patient has queries and gallery images in the searches, one of them with query"
+    )
+    assert line.endswith("search with --exclude-same patient_id, or go on with --allow-overlap")
+    assert not study.exists("embeddings")

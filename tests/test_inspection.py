@@ -212,7 +212,21 @@ def test_sql_and_the_report_show_it(checked, tmp_path):
     assert main(["sql", "--study", str(study), statement, "--csv", str(tmp_path / "out.csv")]) == 0
     assert "exact_duplicates,6" in (tmp_path / "out.csv").read_text()
     assert (
-        main(["run", "--study", str(study), "--encoder", "pixels32", "--index", "exact", "--max-failures", "50%"]) == 0
+        main(
+            [
+                "run",
+                "--study",
+                str(study),
+                "--encoder",
+                "pixels32",
+                "--index",
+                "exact",
+                "--max-failures",
+                "50%",
+                "--allow-overlap",
+            ]
+        )
+        == 0
     )
     page = (study / "report" / "report.html").read_text()
     section = page[page.index('id="inspection"') : page.index("</section>", page.index('id="inspection"'))]

@@ -774,7 +774,7 @@ def test_what_is_unfinished_is_said(copy, capsys):
     (copy / "packed" / "run.json").unlink()
     sorted(copy.glob("packed/*.parquet"))[0].unlink()
     assert run("sql", "--study", copy, "SELECT count(*) FROM manifest") == 0
-    assert "packed images are unfinished and left out; finish them with: cbmir pack" in capsys.readouterr().err
+    assert "packed: unfinished and left out; finish it with: cbmir pack" in capsys.readouterr().err
     assert run("doctor", "--study", copy) == 0
     assert f"go on with: cbmir pack --study {copy} --short-side 200\n" in (said := capsys.readouterr().out)
     assert "act   pack: " in said

@@ -11,7 +11,7 @@ def test_a_medmnist_file_goes_the_whole_way_without_being_unpacked(shared, ray_s
     file = shared / "data" / "npz" / "breastmnist_resaved.npz"
     assert main(["run", "medmnist", str(file), "--study", str(study), "--encoder", "pixels32"]) == 0
     found = pq.read_table(study / "metrics" / "metrics.parquet").to_pylist()
-    (row,) = [m for m in found if m["index"] == "exact" and m["relevance"] == "label" and m["k"] == 1
+    (row,) = [m for m in found if m["metric"] == "precision_at_k" and m["index"] == "exact" and m["relevance"] == "label" and m["k"] == 1
               and m["slice_by"] == "all" and m["average"] == "micro"]  # fmt: skip
     assert (row["n_queries"], row["n_failed"], row["gallery_size"]) == (156, 0, 546)
     assert row["value"] == pytest.approx(nearest_by_scikit_learn(file), abs=1e-9)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from cbmir.errors import UserError, nearest
 from cbmir.evaluating.options import SLICES
+from cbmir.evaluating.overlap import refuse_shared_patients
 from cbmir.evaluating.searches import Searched
 from cbmir.exclusions import DUPLICATES, duplicates_digest, exclusion_codes
 from cbmir.select import attach, attach_done, attach_manifest, connect, select_where
@@ -111,7 +112,6 @@ def has_duplicates(connection: duckdb.DuckDBPyConnection) -> bool:
 
 def _check(connection: duckdb.DuckDBPyConnection, searched: Searched, *, allow_overlap: bool) -> None:
     """sql/checks return offending rows; there must be none, but for patients on both sides where that is allowed."""
-    patients_excluded = "patient_id" in searched.run["parameters"]["exclude_same"]
     in_order = run_file(connection, "staging", "out_of_order")["rows"][0].as_py() == 0
     for name in names("checks"):
         if name == "patients_on_both_sides" or (in_order and name == "neighbors_grain"):
@@ -122,17 +122,9 @@ def _check(connection: duckdb.DuckDBPyConnection, searched: Searched, *, allow_o
                 f"sql/checks/{name}.sql found {offences[0]} in {searched.encoder} {searched.index}; expected no row; "
                 "search again with --overwrite"
             )
-    if allow_overlap:
-        return
-    create(connection, "shared_patients", "checks", "patients_on_both_sides", patients_excluded=patients_excluded)
-    count, row = connection.execute(
-        "SELECT count(*), min_by(shared_patients, query_key) FROM shared_patients"
-    ).fetchall()[0]
-    if count:
-        raise UserError(
-            f"{count:,} {'patients have' if count > 1 else 'patient has'} queries and gallery images in {searched.encoder} {searched.index}, one of them with query "
-            f"{row['query_key']} and gallery image {row['neighbor_key']}; expected none, because images of one patient are alike; search again "
-            "with --exclude-same patient_id, or go on with --allow-overlap"
+    if not allow_overlap:
+        refuse_shared_patients(
+            connection, f"{searched.encoder} {searched.index}", searched.run["parameters"]["exclude_same"]
         )
 
 
