@@ -11,7 +11,9 @@ from tests.bench import drawn_study
 HIT = 0.5  # share of neighbors that are of the query's own label, at rank 1; fewer further away
 
 
-def draw_neighbors(study: Study, name: str, split: str, *, depth: int, seed: int = 0, hit: float = HIT) -> None:
+def draw_neighbors(
+    study: Study, name: str, split: str, *, depth: int, seed: int = 0, hit: float = HIT, index: str = "exact"
+) -> None:
     """neighbors/drawn/<name> of all images of a split in those of split train: each neighbor once a query, distances ascending."""
     rng = np.random.default_rng(seed)
     manifest = study.dataset("manifest").to_table(columns=["image_key", "split", "labels"])
@@ -30,7 +32,7 @@ def draw_neighbors(study: Study, name: str, split: str, *, depth: int, seed: int
         table = as_table(keys[block], keys[found], distances, np.full(len(block), depth))
         study.write_table(table, *parts, f"part-{part:05d}.parquet")
         rows += table.num_rows
-    parameters = {"index": "exact", "k": depth, "gallery": "split = 'train'", "queries": f"split = '{split}'", "exclude_same": [],
+    parameters = {"index": index, "k": depth, "gallery": "split = 'train'", "queries": f"split = '{split}'", "exclude_same": [],
                   "metric": "cos", "expansion_search": None, "rerank": None}  # fmt: skip
     inputs = {
         "embeddings": study.require("embeddings", f"encoder={drawn_study.ENCODER}")["fingerprint"],

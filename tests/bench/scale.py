@@ -1,4 +1,4 @@
-"""`python -m tests.bench.scale [--sizes N,N] [--directory DIR]`: index, search and evaluation at up to 1.6 million vectors, by the jobs that people submit.
+"""`python -m tests.bench.scale [--sizes N,N] [--evaluation] [--directory DIR]`: index, search and evaluation at up to 1.6 million vectors, by the jobs that people submit.
 
 Drawn vectors (vectors.py: a mixture of 1,000 clusters that overlap, in 32 directions, on a common offset, and a tenth of noise in all of them); 161
 labels; 10,000 queries. Each step is a process of its own: its wall time, and the peak of its resident memory, mapped files included.
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cbmir.store import Study, versions
 from tests.bench.__main__ import processor
+from tests.bench.drawn_neighbors import draw_neighbors
 from tests.bench.drawn_study import ENCODER, make
 
 SIZES, QUERIES, DIM, K, SPREAD = (100_000, 400_000, 1_600_000), 10_000, 512, 100, 1.5
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), metavar="N,N")
     parser.add_argument("--queries", type=int, default=QUERIES)
     parser.add_argument("--indexes", default=",".join(INDEXES), metavar="NAME,NAME", help=", ".join(INDEXES))
+    parser.add_argument("--evaluation", action="store_true", help="only evaluation, of neighbors that are drawn, too")
     parser.add_argument("--directory", help="on a disk with 12 GB free (default: a temporary one)")
     asked = parser.parse_args()
     made = versions()
@@ -41,7 +43,20 @@ def main() -> None:
     print(f"{asked.queries:,} queries, {DIM} numbers each, k = {K}")
     for size in map(int, asked.sizes.split(",")):
         with tempfile.TemporaryDirectory(prefix="cbmir-scale-", dir=asked.directory) as directory:
-            one_size(size, asked.queries, asked.indexes.split(","), Path(directory))
+            if asked.evaluation:
+                evaluation(size, asked.queries, asked.indexes.split(","), Path(directory))
+            else:
+                one_size(size, asked.queries, asked.indexes.split(","), Path(directory))
+
+
+def evaluation(size: int, queries: int, indexes: list[str], directory: Path) -> None:
+    """The last step alone: it reads manifest and neighbors, and no vector."""
+    study = Study(str(directory / "study"))
+    make(study, gallery=size, queries=queries, dim=4, spread=SPREAD)
+    for seed, name in enumerate(["exact", *indexes]):
+        draw_neighbors(study, name, "test", depth=K, seed=seed, index=name)
+    print(f"\n{size:,} images, {queries:,} queries, {1 + len(indexes)} searches", flush=True)
+    step("evaluate", "evaluate", "--study", study.address)
 
 
 def one_size(size: int, queries: int, indexes: list[str], directory: Path) -> None:
