@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from cbmir.evaluating.options import LEVELS, EvaluateOptions
 from cbmir.evaluating.searches import Searched
-from cbmir.evaluating.staging import lay_out, opened, run_file, stage_cells
+from cbmir.evaluating.staging import attached, lay_out, run_file, stage_cells
 from cbmir.evaluating.values import Column, columns_of, figures_of, value_matrix
 from cbmir.progress import Progress
 from cbmir.schemas import COMPARISONS
@@ -40,7 +40,7 @@ def compare_searches(study: Study, searches: Sequence[Searched], options: Evalua
         return tables[0]
     with Progress("compare", len(asked) * len(LEVELS), unit="tables") as progress:
         for group, pairs in asked:
-            connection = opened(study, group[0], options.slices, allow_overlap=True)
+            connection = attached(study, group[0], options.slices)  # scoring has checked it
             lay_out(connection, ("kinds", "asked"))
             for level in LEVELS:
                 tables.extend(_Level(study, connection, group, level).compared(pairs, options))

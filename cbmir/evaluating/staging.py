@@ -36,12 +36,18 @@ def opened(
     study: Study, searched: Searched, slices: Sequence[str] | None, *, allow_overlap: bool
 ) -> duckdb.DuckDBPyConnection:
     """A connection with the inputs of sql/staging for one search, checked: sql/checks find no offence."""
+    connection = attached(study, searched, slices)
+    _attach_duplicates(connection, study)
+    _check(connection, searched, allow_overlap=allow_overlap)
+    return connection
+
+
+def attached(study: Study, searched: Searched, slices: Sequence[str] | None) -> duckdb.DuckDBPyConnection:
+    """A connection with the inputs of sql/staging for one search, unchecked."""
     connection = connect()
     attach_inputs(connection, study, searched)
     attach_slices(connection, SLICES if slices is None else slices)
-    _attach_duplicates(connection, study)
     create(connection, "patients", "staging", "patients")
-    _check(connection, searched, allow_overlap=allow_overlap)
     return connection
 
 
