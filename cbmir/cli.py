@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from cbmir.cli_studies import STUDIES
 from cbmir.errors import UserError
 from cbmir.flags import parse
 from cbmir.flags.typed import embed_options, evaluate_options, index_options, reach
@@ -276,6 +277,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "search": _search,
     "evaluate": _evaluate,
     "probe": _probe,
+    **STUDIES,
     "report": _report,
     "run": _run,
     "sql": _sql,

@@ -20,4 +20,12 @@ MADE_BY = {
     "predictions": "cbmir probe",
     "as_published": "cbmir evaluate --as-published denner2024",
     "report": "cbmir report",
+    "scaling_cells": "cbmir study index-size",
+    "scaling_neighbors": "cbmir study index-size",
+    "scaling": "cbmir study index-size",
+    "scaling_costs": "cbmir study index-size",
+    "vanished": "cbmir study index-size",
+    "fits": "cbmir study index-size",
+    "search_effort": "cbmir study search-effort",
+    "image_sizes": "cbmir study image-size",
 }

@@ -91,7 +91,7 @@ class Study(store.Study):
         slice: Names = None,
         average: Names = None,
     ) -> pd.DataFrame:
-        """Figures of the study, with the columns of `metrics` (cbmir/schemas.py). Each filter is a value or several; None: all of them.
+        """Figures of the study, with the columns of `metrics` (cbmir/schemas/). Each filter is a value or several; None: all of them.
 
         Rows of other metrics, k, levels of relevance, slices and averages are other figures: name all of them before taking a mean. `k` is a nullable integer:
         missing for metrics that are asked at none. A value that is nowhere in its column is a UserError; values that never stand together give no rows.

@@ -32,10 +32,17 @@ VIEWS = {
     "hubness": "encoder x index x k",
     "classification": "encoder x classifier x split x metric x average",
     "predictions": "encoder x image x label",
+    "scaling": "as metrics, for samples of the gallery (sampling, seed, gallery_size); these rows are in metrics, too",
+    "scaling_costs": "encoder x index x sample: recall, seconds, bytes",
+    "vanished": "encoder x sample x label that has nothing to find in it",
+    "fits": "curve over gallery sizes x model x size predicted",
+    "search_effort": "encoder x type of graph x expansion x re-ranking x metric x k",
+    "image_sizes": "encoder at an image size",
     "runs": "dataset of the study, with what its run.json says",
 }
 _BY_INDEX = ("neighbors", "query_metrics")
 _FIGURES = ("metrics", "comparisons", "confusions", "hubness")
+_STUDIES = ("scaling", "scaling_costs", "vanished", "fits", "search_effort", "image_sizes")
 _PARTS = "parts"  # schema of what the views are unions of, so that SHOW TABLES lists the views alone
 
 
@@ -52,8 +59,9 @@ def open_views(study: Study) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
     opening.by_encoder("failures", "embeddings")
     for dataset in _BY_INDEX:
         opening.by_index(dataset)
-    for dataset in _FIGURES:
+    for dataset in (*_FIGURES[1:], *_STUDIES):
         opening.whole(dataset)
+    opening.metrics()
     opening.named("classification", None)
     opening.by_encoder("predictions", "predictions")
     opening.indexes()
@@ -103,6 +111,11 @@ class _Opening:
         """A dataset with one directory."""
         if self._finished(dataset):
             self._union(dataset, (), [((), (dataset,))])
+
+    def metrics(self) -> None:
+        """Figures of searches of the whole gallery, and of samples of it."""
+        found = [dataset for dataset in ("metrics", "scaling") if dataset == "scaling" or self._finished(dataset)]
+        self._union("metrics", (), [((), (dataset,)) for dataset in found if self.study.run_of(dataset)])
 
     def named(self, dataset: str, column: str | None) -> None:
         """A dataset with a directory a name, which stands in `column`; None: the rows say themselves what they are of."""

@@ -30,7 +30,7 @@ def example(contract: pa.Schema, rows: int = 2) -> pa.Table:
         if pa.types.is_fixed_size_list(field.type):
             values = [[0.5] * field.type.list_size] * rows
         elif pa.types.is_list(field.type):
-            values = [["x"]] * rows
+            values = [[ONE[field.type.value_type]]] * rows
         else:
             values = [ONE[field.type]] * rows
         columns[field.name] = pa.array(values, field.type)

@@ -40,6 +40,7 @@ class Scores:
     notes: list[str] = field(default_factory=list)
 
 
+_NO_SAMPLE = {"sampling": None, "seed": None, "n_vanished": None}
 STEPS = len(LEVELS) + 1  # after each of which `score` tells how far it is
 
 
@@ -65,7 +66,7 @@ def score(
     figures.append(scoring.without_relevance(study, exact))
     told()
     size = connection.execute("SELECT count(*) FROM gallery_keys JOIN embedded USING (image_key)").fetchall()[0][0]
-    constants = {"encoder": searched.encoder, "index": searched.index, "gallery_size": size}
+    constants = {"encoder": searched.encoder, "index": searched.index, "gallery_size": size} | _NO_SAMPLE
     return Scores(
         query_metrics=connection.sql("FROM per_query").to_arrow_table().cast(QUERY_METRICS),
         metrics=pa.concat_tables(

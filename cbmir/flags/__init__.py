@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
-from cbmir.flags import ask, common, source, stages
+from cbmir.flags import ask, common, source, stages, studies
 from cbmir.flags.kinds import weights_flag
 
 __all__ = ["COMMANDS", "parse", "parser", "weights_flag"]
@@ -52,6 +52,10 @@ COMMANDS = {
     "probe": (
         "train a linear layer on an encoder's vectors and score its predictions of the labels",
         "cbmir probe --study study --encoder biomedclip --seeds 0,1,2",
+    ),
+    "study index-size": (
+        "retrieval against the size of the gallery: nested samples, several seeds, exact and approximate",
+        "cbmir study index-size --study study --encoder pixels32 --sizes 1000,4000,16000,all --seeds 5 --index exact,hnsw",
     ),
     "report": ("write one HTML file with figures, charts and galleries", "cbmir report --study study"),
     "run": (
@@ -129,6 +133,7 @@ _ADD = {
     "search": stages.search,
     "evaluate": stages.evaluate,
     "probe": stages.probe,
+    "study index-size": studies.index_size,
     "report": common.study,
     "run": stages.run,
     "sql": ask.sql,

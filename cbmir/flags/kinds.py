@@ -36,6 +36,20 @@ def ks(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 1,5,10") from None
 
 
+def sizes(text: str) -> tuple[int | None, ...]:
+    """'1000,4000,all' -> (1000, 4000, None), ascending, each once; None: all there are."""
+    try:
+        found = {None if part == "all" else int(part.replace("_", "")) for part in text.split(",")}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of sizes such as 1000,4000,all") from None
+    return (*sorted(size for size in found if size is not None), *([None] if None in found else []))
+
+
+def indexes(text: str) -> tuple[str, ...]:
+    """'exact,hnsw' -> ('exact', 'hnsw'), in their order, each once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+
+
 def seeds(text: str) -> tuple[int, ...]:
     """'0,1,2' -> (0, 1, 2), in their order, each once."""
     try:

@@ -176,18 +176,23 @@ def index_device(command: ArgumentParser) -> None:
 
 
 def search_options(command: ArgumentParser) -> None:
-    command.add_argument(
-        "--gallery", metavar="SQL", help="predicate (default: the index's own; split = 'train' for exact)"
-    )
-    command.add_argument(
-        "--queries", default="split = 'test'", metavar="SQL", help="predicate (default: split = 'test')"
-    )
+    roles(command)
     command.add_argument(
         "-k",
         dest="depth",
         type=int,
         metavar="K",
         help="neighbors a query (default 100, or the gallery if it is smaller)",
+    )
+
+
+def roles(command: ArgumentParser) -> None:
+    """Which images ask, which are asked, and what is passed over."""
+    command.add_argument(
+        "--gallery", metavar="SQL", help="predicate (default: the index's own; split = 'train' for exact)"
+    )
+    command.add_argument(
+        "--queries", default="split = 'test'", metavar="SQL", help="predicate (default: split = 'test')"
     )
     command.add_argument(
         "--exclude-same",

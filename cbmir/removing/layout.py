@@ -22,6 +22,14 @@ FIGURES = {
     "predictions": 1,
     "as_published": 3,
     "report": 0,
+    "scaling_cells": 3,
+    "scaling_neighbors": 3,
+    "scaling": 0,
+    "scaling_costs": 0,
+    "vanished": 0,
+    "fits": 0,
+    "search_effort": 0,
+    "image_sizes": 0,
 }  # made of many images: outdated, and deleted
 INDEXES = {"index": 2}
 

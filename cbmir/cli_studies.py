@@ -1,0 +1,18 @@
+"""The commands of studies: flags -> one call, and what a person is told of it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from cbmir.store import Study
+
+
+def _index_size(a: argparse.Namespace) -> None:
+    from cbmir.flags.typed import index_size_options
+    from cbmir.scaling import study_index_size
+
+    study_index_size(Study(a.study), a.encoder, index_size_options(a))
+
+
+STUDIES: dict[str, Callable[[argparse.Namespace], None]] = {"study index-size": _index_size}

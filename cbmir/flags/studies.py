@@ -1,0 +1,71 @@
+"""Flags of the studies: how retrieval changes with what one can choose."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+
+from cbmir.flags.common import encoders_flag, overwrite, ray_address, study
+from cbmir.flags.kinds import indexes, ks, sizes
+from cbmir.flags.stages import index_device, index_options, metric, roles
+
+
+def index_size(command: ArgumentParser) -> None:
+    study(command)
+    encoders_flag(command, "whose embeddings; repeat for several")
+    command.add_argument(
+        "--sizes",
+        type=sizes,
+        required=True,
+        metavar="N,N,all",
+        help="images in the samples of the gallery, e.g. 1000,4000,16000,all",
+    )
+    command.add_argument(
+        "--seeds", type=int, default=5, metavar="N", help="samples of each size (default 5: seeds 0 to 4)"
+    )
+    command.add_argument(
+        "--sampling",
+        choices=("random", "stratified", "patient"),
+        default="random",
+        help="random (default); stratified: labels in the gallery's proportions; patient: whole patients",
+    )
+    command.add_argument(
+        "--index",
+        type=indexes,
+        default=("exact",),
+        metavar="exact,NAME",
+        help="how each sample is searched: exact (default), and names for an index built of each sample",
+    )
+    roles(command)
+    metric(command, "cos", "cosine (default), inner product or Euclidean distance")
+    command.add_argument(
+        "--k", type=ks, default=[1, 3, 5, 10], metavar="K,K", help="depths of the figures (default 1,3,5,10)"
+    )
+    command.add_argument(
+        "--score",
+        action="append",
+        metavar="NAME",
+        help="one of sql/metrics; repeat for several (default: precision_at_k and precision_at_k_capped; ann_recall in any case)",
+    )
+    command.add_argument(
+        "--at",
+        type=sizes,
+        metavar="N,N",
+        help="sizes for which the fitted curve is extrapolated (default: 2, 4 and 10 times the largest)",
+    )
+    command.add_argument(
+        "--resamples",
+        type=int,
+        default=1_000,
+        metavar="N",
+        help="of patients and samples, for 95 %% intervals (default 1000)",
+    )
+    command.add_argument(
+        "--allow-overlap", action="store_true", help="go on where patients have queries and gallery images"
+    )
+    index_options(command)
+    index_device(command)
+    command.add_argument(
+        "--cpus-per-task", type=int, default=1, metavar="N", help="cores and threads of each Ray task (default 1)"
+    )
+    ray_address(command)
+    overwrite(command)
