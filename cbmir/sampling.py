@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,9 +49,9 @@ class PatientOrder:
     keys: np.ndarray  # (n,) int64
     ends: np.ndarray  # (patients,) int64 ascending: lengths of the prefixes that hold whole patients
 
-    def sizes(self, asked: list[int]) -> list[int]:
-        """The smallest sizes of whole patients that are no smaller than those asked for (1 .. n), ascending, each once."""
-        return np.unique(self.ends[np.searchsorted(self.ends, asked)]).tolist()
+    def sizes(self, asked: Sequence[int]) -> tuple[int, ...]:
+        """For each size asked for (1 .. n), the smallest of whole patients that is no smaller."""
+        return tuple(self.ends[np.searchsorted(self.ends, asked)].tolist())
 
 
 def patient_order(keys: np.ndarray, patients: pa.Array | pa.ChunkedArray, *, seed: int) -> PatientOrder:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+COMMAND_LINE = ("cli", "cli_studies", "flags")
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cbmir"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -114,6 +115,36 @@ MAY_IMPORT = {
         "statistics",
         "store",
     ),
+    "sampled": (
+        "sampled",
+        "cluster",
+        "errors",
+        "evaluating",
+        "exclusions",
+        "index",
+        "indexing",
+        "progress",
+        "sampling",
+        "schemas",
+        "search",
+        "searching",
+        "select",
+        "sql_files",
+        "statistics",
+        "store",
+        "vectors",
+    ),
+    "scaling": (
+        "sampled",
+        "errors",
+        "evaluating.overlap",
+        "exclusions",
+        "progress",
+        "search",
+        "select",
+        "store",
+        "vectors",
+    ),
     "evaluate": ("as_published", "classifying", "evaluating", "errors", "progress", "store"),
     "as_published": ("as_published", "classifying", "errors", "select", "sql_files", "store"),
     "classifying": ("classifying", "errors", "schemas", "select", "sql_files", "store", "vectors"),
@@ -151,7 +182,7 @@ MAY_IMPORT = {
 }
 # an engine may be imported only there
 ENGINE_LIVES_IN = {
-    "ray": ("cluster", "embedding", "indexing.build", "searching.spread"),
+    "ray": ("cluster", "embedding", "indexing.build", "searching.spread", "sampled.spread"),
     "torch": (
         "classifying.linear",
         "encoders",
@@ -204,7 +235,7 @@ def test_imports_keep_the_rules(file):
             part = name if name in MAY_IMPORT else name.split(".")[0]
             if part in MAY_IMPORT:
                 assert fits(target, MAY_IMPORT[part]), f"{name} imports {target}; allowed: {MAY_IMPORT[part]}"
-            assert target.split(".")[0] not in ("cli", "flags") or name.split(".")[0] in ("cli", "flags", "__main__"), (
+            assert target.split(".")[0] not in COMMAND_LINE or name.split(".")[0] in (*COMMAND_LINE, "__main__"), (
                 f"{name} imports {target}"
             )
         engine = imported.split(".")[0]
@@ -215,7 +246,7 @@ def test_imports_keep_the_rules(file):
 
 
 def test_every_part_is_known_to_the_rules():
-    composing = {"", "__main__", "cli", "flags", "run", "lookup", "query", "study", "doctor"}
+    composing = {"", "__main__", *COMMAND_LINE, "run", "lookup", "query", "study", "doctor"}
     parts = {name_of(file).split(".")[0] for file in FILES}
     assert parts == composing | {name.split(".")[0] for name in MAY_IMPORT}
 
@@ -224,12 +255,13 @@ def test_jobs_hold_no_logic():
     from cbmir.flags import COMMANDS
 
     jobs = sorted((ROOT / "jobs").glob("*.py"))
-    assert {job.stem for job in jobs} == {re.sub("[ -]", "_", command) for command in COMMANDS}
+    commands = {re.sub("[ -]", "_", command): command for command in COMMANDS}
+    assert {job.stem for job in jobs} == set(commands)
     for job in jobs:
         tree = ast.parse(job.read_text())
         assert set(imports(job)) == {"sys", "cbmir.cli"}
         assert not [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.For, ast.While))]
-        words = ", ".join(f'"{word}"' for word in job.stem.split("_"))
+        words = ", ".join(f'"{word}"' for word in commands[job.stem].split())
         assert f"main([{words}, *sys.argv[1:]])" in job.read_text()
 
 

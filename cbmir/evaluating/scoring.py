@@ -40,7 +40,7 @@ class Scores:
     notes: list[str] = field(default_factory=list)
 
 
-_NO_SAMPLE = {"sampling": None, "seed": None, "n_vanished": None}
+_NO_SAMPLE = {"sampling": None, "seed": None, "sample_size": None, "n_vanished": None}
 STEPS = len(LEVELS) + 1  # after each of which `score` tells how far it is
 
 
@@ -55,10 +55,7 @@ def score(
     """Every figure of one search; `exact`: the exact search that its neighbors are held against, if there is one."""
     connection = opened(study, searched, options.slices, allow_overlap=options.allow_overlap)
     lay_out(connection)
-    connection.execute(
-        "CREATE TEMP TABLE per_query (query_key BIGINT, metric TEXT, relevance TEXT, k INTEGER, value DOUBLE, chance DOUBLE)"
-    )
-    scoring = _Scoring(connection, searched, depths(searched, options.ks), options)
+    scoring = Scoring(connection, searched, depths(searched, options.ks), options)
     figures = []
     for level in LEVELS:
         figures.append(scoring.level(level))
@@ -70,15 +67,15 @@ def score(
     return Scores(
         query_metrics=connection.sql("FROM per_query").to_arrow_table().cast(QUERY_METRICS),
         metrics=pa.concat_tables(
-            [METRICS.empty_table(), *(_completed(table, METRICS, constants) for table in figures if table is not None)]
+            [METRICS.empty_table(), *(completed(table, METRICS, constants) for table in figures if table is not None)]
         ),
-        confusions=_completed(scoring.confusions, CONFUSIONS, constants),
-        hubness=_completed(pa.concat_tables(scoring.hubness), HUBNESS, constants),
+        confusions=completed(scoring.confusions, CONFUSIONS, constants),
+        hubness=completed(pa.concat_tables(scoring.hubness), HUBNESS, constants),
         notes=scoring.notes,
     )
 
 
-def _completed(table: pa.Table, contract: pa.Schema, constants: dict) -> pa.Table:
+def completed(table: pa.Table, contract: pa.Schema, constants: dict) -> pa.Table:
     """`table` with the columns of its contract, those in `constants` the same in every row."""
     for name, value in constants.items():
         if name in contract.names and name not in table.column_names:
@@ -86,8 +83,8 @@ def _completed(table: pa.Table, contract: pa.Schema, constants: dict) -> pa.Tabl
     return table.select(contract.names).cast(contract)
 
 
-class _Scoring:
-    """The levels of one search, one after the other."""
+class Scoring:
+    """Values and figures of one search, whose tables a connection has (staging.py), at one level after the other."""
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, searched: Searched, ks: Sequence[int], options: EvaluateOptions
@@ -99,6 +96,9 @@ class _Scoring:
         self.notes: list[str] = []
         self.confusions = CONFUSIONS.empty_table()
         self.hubness: list[pa.Table] = []
+        connection.execute(
+            "CREATE TEMP TABLE per_query (query_key BIGINT, metric TEXT, relevance TEXT, k INTEGER, value DOUBLE, chance DOUBLE)"
+        )
         patients = connection.sql("FROM patients ORDER BY query_key").to_arrow_table()
         self.keys = patients["query_key"].to_numpy()
         codes = patients["patient"].to_numpy()
@@ -112,12 +112,12 @@ class _Scoring:
         stage(self.connection, relevance)
         if not self.connection.execute("SELECT count(*) FROM queries").fetchall()[0][0]:
             return None
-        self._measure(metrics, relevance)
+        self.measure(metrics, relevance)
         if relevance == "label":
             self.confusions = run_file(self.connection, "tables", "confusions")
         if relevance == "label_in_region":
             self._note_what_was_cut_short()
-        return self._figures(relevance, curves=[m for m in metrics if m in AT_EVERY_LEVEL])
+        return self.figures(relevance, curves=[m for m in metrics if m in AT_EVERY_LEVEL])
 
     def without_relevance(self, study: Study, exact: Searched | None) -> pa.Table | None:
         """Figures that do not ask what is relevant: ANN recall, duplicates among the neighbors; and hubness."""
@@ -126,11 +126,11 @@ class _Scoring:
         self.hubness = [run_file(self.connection, "tables", "hubness", k=k) for k in depths_of_hubs]
         metrics, tables = self._without_what_nobody_knows(study, exact), []
         if others := [name for name in metrics if name != "ann_recall"]:
-            tables.append(self._micro(others, depth=self.searched.depth))
+            tables.append(self.micro(others, depth=self.searched.depth))
         if "ann_recall" in metrics and exact is not None:
             attach(self.connection, "exact_neighbors", study, study.files(*exact.parts))
             stage_compared(self.connection)
-            tables.append(self._micro(["ann_recall"], depth=min(self.searched.depth, exact.depth)))
+            tables.append(self.micro(["ann_recall"], depth=min(self.searched.depth, exact.depth)))
         return pa.concat_tables(tables) if tables else None
 
     def _without_what_nobody_knows(self, study: Study, exact: Searched | None) -> list[str]:
@@ -151,13 +151,13 @@ class _Scoring:
                 )
         return metrics
 
-    def _micro(self, metrics: Sequence[str], *, depth: int) -> pa.Table:
+    def micro(self, metrics: Sequence[str], *, depth: int) -> pa.Table:
         """Figures of metrics that ask for no relevance: there are no classes to average over."""
-        self._measure(metrics, "", depth=depth)
-        figures = self._figures("", curves=[])
+        self.measure(metrics, "", depth=depth)
+        figures = self.figures("", curves=[])
         return figures.filter(pc.equal(figures["average"], "micro"))
 
-    def _measure(self, metrics: Sequence[str], relevance: str, *, depth: int | None = None) -> None:
+    def measure(self, metrics: Sequence[str], relevance: str, *, depth: int | None = None) -> None:
         """Table query_values(query_key, metric, k, value, chance) of every metric at every k asked for; added to per_query."""
         self.connection.execute(
             "CREATE OR REPLACE TEMP TABLE query_values (query_key BIGINT, metric TEXT, k INTEGER, value DOUBLE, chance DOUBLE)"
@@ -171,7 +171,7 @@ class _Scoring:
             {"relevance": relevance},
         )
 
-    def _figures(self, relevance: str, *, curves: Sequence[str]) -> pa.Table:
+    def figures(self, relevance: str, *, curves: Sequence[str]) -> pa.Table:
         """Averages over every slice: of query_values, and of the metrics in `curves` at every other k as well."""
         create(self.connection, "profile_sums", "staging", "profile_sums")
         if curves:

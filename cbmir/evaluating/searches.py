@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from cbmir.errors import UserError
 from cbmir.evaluating.options import KS
 from cbmir.search import EXACT, outdated
@@ -19,10 +21,14 @@ class Searched:
     encoder: str
     index: str
     run: dict[str, Any]
+    at: tuple[str, ...] | None = None  # where its neighbors lie; None: among the study's
+    sample: np.ndarray | None = (
+        None  # (m,) keys of the gallery images that it searched; None: those that its predicate selects
+    )
 
     @property
-    def parts(self) -> tuple[str, str, str]:
-        return ("neighbors", path_name(self.encoder), path_name(self.index))
+    def parts(self) -> tuple[str, ...]:
+        return self.at or ("neighbors", path_name(self.encoder), path_name(self.index))
 
     @property
     def name(self) -> str:

@@ -51,15 +51,24 @@ def attached(study: Study, searched: Searched, slices: Sequence[str] | None) -> 
     return connection
 
 
-def attach_inputs(connection: duckdb.DuckDBPyConnection, study: Study, searched: Searched) -> None:
-    """Views manifest, neighbors; tables embedded, query_keys, gallery_keys, exclusions."""
+def attach_inputs(
+    connection: duckdb.DuckDBPyConnection, study: Study, searched: Searched, *, neighbors: pa.Table | None = None
+) -> None:
+    """Views manifest, neighbors (those given, where they lie in no file); tables embedded, query_keys, gallery_keys, exclusions."""
     parameters = searched.run["parameters"]
     attach_manifest(connection, study)
-    attach(connection, "neighbors", study, study.files(*searched.parts))
+    if neighbors is None:
+        attach(connection, "neighbors", study, study.files(*searched.parts))
+    else:
+        connection.register("neighbors", neighbors)
     attach_done(connection, "done", study, searched.encoder)
     connection.execute("CREATE TEMP TABLE embedded AS SELECT image_key FROM done WHERE NOT failed")
-    for table, predicate in (("query_keys", parameters["queries"]), ("gallery_keys", parameters["gallery"])):
-        connection.register(table, select_where(connection, predicate, "image_key", role=table))
+    connection.register("query_keys", select_where(connection, parameters["queries"], "image_key", role="query_keys"))
+    if searched.sample is not None:
+        gallery = pa.table({"image_key": searched.sample})
+    else:
+        gallery = select_where(connection, parameters["gallery"], "image_key", role="gallery_keys")
+    connection.register("gallery_keys", gallery)
     keys, codes = exclusion_codes(study, tuple(parameters["exclude_same"]))
     columns = [
         pa.table({"image_key": keys, "exclusion": [c] * len(keys), "code": codes[:, c]}) for c in range(codes.shape[1])
@@ -71,12 +80,15 @@ def attach_inputs(connection: duckdb.DuckDBPyConnection, study: Study, searched:
     connection.execute("CREATE TEMP TABLE exclusions AS SELECT * FROM all_codes WHERE code >= 0")
 
 
-def attach_slices(connection: duckdb.DuckDBPyConnection, slices: Sequence[str]) -> None:
-    """Table further_slices(image_key, slice_by, slice) of the columns that sql/staging/slices.sql does not know; table asked_slices."""
+def attach_slices(connection: duckdb.DuckDBPyConnection, slices: Sequence[str], *, given: Sequence[str] = ()) -> None:
+    """Table further_slices(image_key, slice_by, slice) of the columns that sql/staging/slices.sql does not know; table asked_slices.
+
+    given: slices of which the caller inserts the rows.
+    """
     have = [row[0] for row in connection.execute("DESCRIBE manifest").fetchall()]
     connection.execute("CREATE TEMP TABLE further_slices (image_key BIGINT, slice_by TEXT, slice TEXT)")
     for column in dict.fromkeys(slices):
-        if column in SLICES:
+        if column in (*SLICES, *given):
             continue
         if column == "all":
             raise UserError(
@@ -151,6 +163,18 @@ def stage(connection: duckdb.DuckDBPyConnection, relevance: str) -> None:
         create(connection, table, "staging", table)
     create_view(connection, "hits", "staging", "hits")
     _stage(connection, ("found", *_COUNTS), relevance)
+
+
+def stage_candidates(connection: duckdb.DuckDBPyConnection, relevance: str) -> None:
+    """Only what says how many gallery images each query could find, and how many of them are right."""
+    _judge(connection, relevance)
+    create_view(connection, "gallery", "staging", "gallery")
+    _stage(connection, (*_SETS, "barred", "gains", "candidates"), relevance)
+
+
+def restage(connection: duckdb.DuckDBPyConnection, relevance: str) -> None:
+    """What follows from table queries, when some of them have been taken out after `stage`."""
+    _stage(connection, _COUNTS, relevance)
 
 
 def stage_cells(connection: duckdb.DuckDBPyConnection, relevance: str) -> None:

@@ -35,11 +35,17 @@ def value_matrix(
     return values
 
 
-def figures_of(connection: duckdb.DuckDBPyConnection, keys: np.ndarray) -> tuple[pa.Table, Figures]:
-    """Table cells -> (the figures in their order: slice_by, slice, average), and which of the queries `keys` (n,) ascending make each."""
+def figures_of(
+    connection: duckdb.DuckDBPyConnection, keys: np.ndarray, *, slices: Sequence[str] | None = None
+) -> tuple[pa.Table, Figures]:
+    """Table cells -> (the figures in their order: slice_by, slice, average), and which of the queries `keys` (n,) ascending make each.
+
+    slices: values of slice_by that are wanted; None: all.
+    """
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE figure_names AS SELECT row_number() OVER (ORDER BY slice_by, slice, average) - 1 AS figure, * "
-        "FROM (SELECT DISTINCT slice_by, slice, average FROM cells)"
+        "FROM (SELECT DISTINCT slice_by, slice, average FROM cells WHERE $slices IS NULL OR list_contains($slices, slice_by))",
+        {"slices": None if slices is None else list(slices)},
     )
     rows = connection.sql(
         "SELECT figure, (hash(class) >> 1)::BIGINT AS cell, query_key FROM cells JOIN figure_names USING (slice_by, slice, average)"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser
 
 from cbmir.flags.common import encoders_flag, overwrite, ray_address, study
-from cbmir.flags.kinds import indexes, ks, sizes
-from cbmir.flags.stages import index_device, index_options, metric, roles
+from cbmir.flags.graphs import graph_options, index_device, metric
+from cbmir.flags.kinds import indexes, ks, share, sizes
+from cbmir.flags.stages import roles
 
 
 def index_size(command: ArgumentParser) -> None:
@@ -36,6 +37,9 @@ def index_size(command: ArgumentParser) -> None:
         help="how each sample is searched: exact (default), and names for an index built of each sample",
     )
     roles(command)
+    command.add_argument(
+        "-k", dest="depth", type=int, metavar="K", help="neighbors a query (default 100, or the smallest sample)"
+    )
     metric(command, "cos", "cosine (default), inner product or Euclidean distance")
     command.add_argument(
         "--k", type=ks, default=[1, 3, 5, 10], metavar="K,K", help="depths of the figures (default 1,3,5,10)"
@@ -62,7 +66,14 @@ def index_size(command: ArgumentParser) -> None:
     command.add_argument(
         "--allow-overlap", action="store_true", help="go on where patients have queries and gallery images"
     )
-    index_options(command)
+    graph_options(command)
+    command.add_argument(
+        "--recall",
+        type=share,
+        default=0.99,
+        metavar="SHARE",
+        help="beside the fixed expansion, search each index at that which reaches this recall (default 0.99)",
+    )
     index_device(command)
     command.add_argument(
         "--cpus-per-task", type=int, default=1, metavar="N", help="cores and threads of each Ray task (default 1)"

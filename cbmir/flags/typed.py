@@ -39,6 +39,36 @@ def index_options(a: argparse.Namespace):
     return IndexOptions(gallery=a.gallery or IndexOptions.gallery, **{field: getattr(a, field) for field in fields})
 
 
+def index_size_options(a: argparse.Namespace):
+    """Flags of `study index-size`: --recall is what the tuned expansion is found for, and not a part of the index."""
+    from cbmir.index import IndexOptions
+    from cbmir.sampled.options import SCORES, ScalingOptions
+
+    of_index = ("dtype", "pca", "connectivity", "expansion_add", "expansion_search", "recall_at", "rerank")
+    return ScalingOptions(
+        sizes=a.sizes,
+        seeds=a.seeds,
+        sampling=a.sampling,
+        indexes=a.index,
+        gallery=a.gallery or ScalingOptions.gallery,
+        queries=a.queries,
+        exclude_same=tuple(a.exclude_same),
+        metric=a.metric,
+        k=a.depth,
+        ks=tuple(a.k),
+        scores=tuple(a.score or SCORES),
+        index=IndexOptions(**{name: getattr(a, name) for name in of_index}),
+        recall=a.recall,
+        resamples=a.resamples,
+        at=a.at,
+        allow_overlap=a.allow_overlap,
+        cpus_per_task=a.cpus_per_task,
+        ray_address=a.ray_address,
+        device=a.device,
+        overwrite=a.overwrite,
+    )
+
+
 def evaluate_options(a: argparse.Namespace) -> dict:
     """What `evaluate` and `run` take alike."""
     return {"ks": tuple(a.k) if a.k else None, "resamples": a.resamples, "allow_overlap": a.allow_overlap}

@@ -10,6 +10,7 @@ for each run of bands that does; a band that does not fit alone is searched as i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -69,6 +70,9 @@ class NestedSearch:
         """codes: what excludes what, as ExactSearch takes it."""
         self.vectors, self.samples, self.codes, self.k, self.metric = vectors, list(samples), codes, k, metric
         self.device = torch_device(device)
+        self.seconds = [
+            np.zeros(len(sample.sizes)) for sample in self.samples
+        ]  # of each size so far, as if it alone had been searched
         total = sum(len(sample.sizes) for sample in self.samples)
         self.rows = max(
             256, min(16_384, _PLACES // (k * total))
@@ -77,14 +81,25 @@ class NestedSearch:
     def block(self, keys: np.ndarray, queries: np.ndarray) -> list[list[Found]]:
         """keys (n,), queries (n, dim) -> of each sample, of each of its sizes, what ExactSearch.block finds in that prefix."""
         asked = Block(keys, queries, codes_of(self.codes, keys))
-        return [list(self._sizes(asked, sample)) for sample in self.samples]
+        return [
+            list(self._sizes(asked, sample, spent)) for sample, spent in zip(self.samples, self.seconds, strict=True)
+        ]
 
-    def _sizes(self, asked: Block, sample: Sample) -> Iterator[Found]:
+    def _sizes(self, asked: Block, sample: Sample, spent: np.ndarray) -> Iterator[Found]:
         running = RunningTopK(asked, k=self.k, metric=self.metric, device=self.device)
+        before, size = 0.0, 0  # seconds that the bands of this block have taken
         for edges in sample.runs(max(1, HELD // (4 * asked.vectors.shape[1]))):
-            for band in self._read(running, sample.order, edges):
+            began = time.perf_counter()
+            bands = self._read(running, sample.order, edges)
+            reading = time.perf_counter() - began
+            for band, rows in zip(bands, np.diff(edges), strict=True):
+                began = time.perf_counter()
                 band.search()
-                yield running.result()
+                found = running.result()
+                before += time.perf_counter() - began + reading * rows / (edges[-1] - edges[0])
+                spent[size] += before
+                size += 1
+                yield found
 
     def _read(self, running: RunningTopK, order: np.ndarray, edges: tuple[int, ...]) -> list[_Band]:
         """The bands between the edges, held; of one alone, what makes a tile is searched at once."""

@@ -196,6 +196,13 @@ def no_codes() -> Codes:
     return np.zeros(0, np.int64), np.zeros((0, 0), np.int64)
 
 
+def use_threads(threads: int) -> None:
+    """How many threads matrix products of this process take."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
 def torch_device(asked: str) -> str:
     """'auto' -> 'cuda' where torch sees one, else 'cpu'."""
     import torch

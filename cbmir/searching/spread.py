@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from cbmir.searching.exact import NO_KEY
-from cbmir.searching.searchers import Found
+from cbmir.searching.searchers import Found, use_threads
 
 Block = tuple[np.ndarray, np.ndarray]  # query keys (n,), queries (n, dim)
 Answer = tuple[np.ndarray, Found]  # query keys, their neighbors
@@ -74,9 +74,7 @@ def spread(
 
 class _Worker:
     def __init__(self, make: Make, number: int, threads: int) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
+        use_threads(threads)
         self.searcher = make(number)
 
     def block(self, block: Block) -> Found:

@@ -50,13 +50,25 @@ class Resamples:
             low[figure], high[figure] = ends
         return low, high
 
+    @threadpool_limits.wrap(limits=1, user_api="blas")
+    def figures(self, values: np.ndarray, figures: Figures) -> np.ndarray:
+        """values (n, m) -> (r, m, count) float64: what each figure is in each resample; NaN where it has no query in it.
+
+        Resamples with the same number, of the same clusters and seed, are of the same patients: values of other searches can be held against them.
+        """
+        values = self.checked(values, figures)
+        every = np.full((figures.count, values.shape[1], self.count), np.nan)
+        for figure, found, seen in drawn_figures(values, figures, Grouped(figures, self.codes), self):
+            every[figure][:, seen] = found
+        return every
+
     def ends(
         self, values: np.ndarray, figures: Figures, of: Callable[[np.ndarray], np.ndarray], *, level: float
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Figures of which an interval can be given, each with both ends (2, ...) of what `of` makes of its (m, d) in the resamples: (..., d)."""
         grouped = Grouped(figures, self.codes)
         single = grouped.single(figures)
-        for figure, found in drawn_figures(values, figures, grouped, self):
+        for figure, found, _ in drawn_figures(values, figures, grouped, self):
             if not single[figure] and 2 * found.shape[1] >= self.count:
                 yield figure, np.quantile(of(found), [(1 - level) / 2, (1 + level) / 2], axis=-1)
 

@@ -70,8 +70,8 @@ class Grouped:
 
 def drawn_figures(
     values: np.ndarray, figures: Figures, grouped: Grouped, draws: Draws
-) -> Iterator[tuple[int, np.ndarray]]:
-    """values (n, m) float64 -> each figure that has entries, once, with what it is (m, d') in the d' draws in which it has a query.
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """values (n, m) float64 -> each figure that has entries, once, with what it is (m, d') in the d' draws in which it has a query, and which (d,) those are.
 
     A cell without a query in a draw is left out of that draw's mean over cells. A figure is handed out when its last cell is done, so that only the
     unfinished ones take memory.
@@ -91,4 +91,4 @@ def drawn_figures(
             left[figure] -= 1
             if not left[figure]:
                 total, times = running.pop(figure)
-                yield figure, total[:, times > 0] / times[times > 0]
+                yield figure, total[:, times > 0] / times[times > 0], times > 0

@@ -79,7 +79,7 @@ def compare(
     as_large = np.zeros(difference.shape, np.int64)
     for start in range(0, permutations, _AT_ONCE):
         exchanges = Exchanges(resamples.clusters, min(_AT_ONCE, permutations - start), seed, start // _AT_ONCE)
-        for figure, found in drawn_figures(flat, figures, grouped, exchanges):
+        for figure, found, _ in drawn_figures(flat, figures, grouped, exchanges):
             for pair, (a, b) in enumerate(pairs):  # one by one: all pairs at once could take gigabytes
                 large = np.abs(systems.less(found, a, b)) >= least[pair, :, figure, None]
                 as_large[pair, :, figure] += large.sum(axis=1)

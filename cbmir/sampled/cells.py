@@ -1,0 +1,87 @@
+"""One sample of one encoder's gallery, searched in one way: what it is called, and whether it is done."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from cbmir.errors import UserError
+from cbmir.sampled.options import TUNED, ScalingOptions
+from cbmir.search import EXACT
+from cbmir.store import Study, changed_parameter, path_name, run_record
+
+_OF_AN_INDEX = ("dtype", "pca", "connectivity", "expansion_add", "expansion_search", "recall_at", "rerank")
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """An order of an encoder's gallery, of which samples are prefixes."""
+
+    encoder: str
+    sampling: str
+    seed: int
+    order: np.ndarray  # (n,) int64 keys of embedded gallery images
+    asked: tuple[int, ...]  # sizes, ascending
+    sizes: tuple[int, ...]  # of the prefixes: as asked, or a few more where they hold whole patients
+
+    @property
+    def distinct(self) -> tuple[int, ...]:
+        """Sizes of the prefixes, each once."""
+        return tuple(sorted(set(self.sizes)))
+
+    def keys(self, asked: int) -> np.ndarray:
+        """Ascending keys of one sample."""
+        return np.sort(self.order[: self.sizes[self.asked.index(asked)]])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of the study's results: encoder x index x sample."""
+
+    encoder: str
+    index: str
+    sampling: str
+    seed: int
+    size: int  # as asked
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return (
+            "scaling_cells",
+            path_name(self.encoder),
+            path_name(self.index),
+            f"{self.sampling}-s{self.seed}-n{self.size}",
+        )
+
+    def record(self, inputs: dict[str, str], options: ScalingOptions) -> dict[str, Any]:
+        """run.json of the cell as it will be, but for what is measured."""
+        parameters = {
+            "gallery": options.gallery, "queries": options.queries, "exclude_same": list(options.exclude_same), "metric": options.metric,
+            "depth": options.depth, "k": list(options.ks), "score": list(options.scores), "resamples": options.resamples,
+            "sampling": self.sampling, "seed": self.seed, "size": self.size,
+        }  # fmt: skip
+        if self.index != EXACT:
+            of_index = asdict(options.index)
+            parameters |= {name: of_index[name] for name in _OF_AN_INDEX}
+        if self.index.endswith(TUNED):
+            parameters["recall"] = options.recall
+        return run_record("scaling_cells", parameters=parameters, inputs=inputs, rows=0)
+
+    def is_done(self, study: Study, draft: dict[str, Any], *, overwrite: bool) -> bool:
+        """Whether its figures are there, of the same inputs; UserError where they were made with other parameters."""
+        before = study.run_of(*self.parts)
+        if before is None or before["fingerprint"] == draft["fingerprint"]:
+            return before is not None
+        changed = changed_parameter(before, draft)
+        if changed and not overwrite:
+            raise UserError(
+                f"samples of {self.encoder} by {self.index} were studied otherwise ({changed}); --overwrite to replace those figures"
+            )
+        return False
+
+
+def neighbors_of(sampled: Sampled, size: int) -> tuple[str, ...]:
+    """Where the exact neighbors of one sample lie while the study needs them."""
+    return ("scaling_neighbors", path_name(sampled.encoder), f"{sampled.sampling}-s{sampled.seed}", f"n{size}")

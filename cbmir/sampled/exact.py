@@ -1,0 +1,67 @@
+"""The exact neighbors of all samples of one order: a Ray task, one pass over the vectors."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+
+from cbmir.exclusions import exclusion_codes
+from cbmir.sampled.cells import Sampled, neighbors_of
+from cbmir.sampled.memory import PeakMemory
+from cbmir.sampled.options import ScalingOptions
+from cbmir.search import ROWS_PER_FILE, as_table
+from cbmir.searching.nested import NestedSearch, Sample
+from cbmir.searching.searchers import use_threads
+from cbmir.store import Study, run_record
+from cbmir.vectors import Vectors
+
+
+def search_samples(
+    address: str, sampled: Sampled, queries: np.ndarray, inputs: dict[str, str], options: ScalingOptions
+) -> None:
+    """Publish the exact neighbors of each sample of an order, and how long they took.
+
+    queries (n,) ascending keys that have a vector.
+    """
+    use_threads(options.cpus_per_task)
+    study = Study(address)
+    vectors = Vectors(study, sampled.encoder)
+    codes = exclusion_codes(study, options.exclude_same)
+    sample = Sample(sampled.order, sampled.distinct)
+    search = NestedSearch(vectors, [sample], codes, k=options.depth, metric=options.metric, device=options.device)
+    with contextlib.ExitStack() as stack, PeakMemory() as memory:
+        outs = [stack.enter_context(study.publishing(*neighbors_of(sampled, size))) for size in sample.sizes]
+        for block, (keys, tile) in enumerate(vectors.tiles(queries, rows=search.rows)):
+            for out, found in zip(outs, search.block(keys, tile)[0], strict=True):
+                for part, start in enumerate(range(0, len(keys), step := max(1, ROWS_PER_FILE // options.depth))):
+                    rows = slice(start, start + step)
+                    table = as_table(keys[rows], *(array[rows] for array in found))
+                    out.write_table(table, f"part-{block:05d}-{part:03d}.parquet", "neighbors")
+        for out, seconds in zip(outs, search.seconds[0], strict=True):
+            out.run = _record(sampled, inputs, options, seconds=float(seconds), peak=memory.peak())
+
+
+def _record(
+    sampled: Sampled, inputs: dict[str, str], options: ScalingOptions, *, seconds: float, peak: int | None
+) -> dict[str, Any]:
+    parameters = asked_of_neighbors(options) | {"sampling": sampled.sampling, "seed": sampled.seed}
+    return run_record(
+        "scaling_neighbors", parameters=parameters, inputs=inputs, rows=0, seconds=seconds, peak_bytes=peak
+    )
+
+
+def asked_of_neighbors(options: ScalingOptions) -> dict[str, Any]:
+    """What decides which neighbors a sample has."""
+    return {
+        "gallery": options.gallery, "queries": options.queries, "exclude_same": list(options.exclude_same), "metric": options.metric,
+        "depth": options.depth,
+    }  # fmt: skip
+
+
+def is_searched(study: Study, sampled: Sampled, size: int, inputs: dict[str, str], options: ScalingOptions) -> bool:
+    """Whether the exact neighbors of a sample are there, of the same inputs."""
+    before = study.run_of(*neighbors_of(sampled, size))
+    draft = _record(sampled, inputs, options, seconds=0.0, peak=None)
+    return before is not None and before["fingerprint"] == draft["fingerprint"]

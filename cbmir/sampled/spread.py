@@ -1,0 +1,116 @@
+"""The tasks of a study side by side: as many as the cluster's cores, or GPUs, let in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cbmir.progress import Progress
+from cbmir.sampled.cells import Cell, Sampled
+from cbmir.sampled.exact import is_searched, search_samples
+from cbmir.sampled.frame import frame
+from cbmir.sampled.options import ScalingOptions
+from cbmir.sampled.work import study_exact, study_index
+from cbmir.search import EXACT
+from cbmir.searching.nested import HELD
+from cbmir.searching.searchers import torch_device
+from cbmir.store import Study
+
+_RETRIES = 3  # of a task whose process or machine is lost
+_MEMORY = HELD + 2**30  # bytes that the nested search of one order takes
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is done together: one sample, searched in one way."""
+
+    sampled: Sampled
+    cells: list[Cell]
+    drafts: list[dict[str, Any]]
+
+
+Part = tuple[str, dict[str, str], np.ndarray, np.ndarray, list[Task]]  # encoder, inputs, gallery, queries, tasks
+
+
+def run_tasks(study: Study, parts: Sequence[Part], options: ScalingOptions, progress: Progress) -> None:
+    """Do all tasks; each has published its cells when it is done. The first that fails ends the run, and the others are cancelled."""
+    import ray
+
+    from cbmir.cluster import ray_session
+
+    with ray_session(options.ray_address):
+        under_way = _submitted(study, parts, options)
+        try:
+            while under_way:
+                (done,), _ = ray.wait(list(under_way), num_returns=1)
+                ray.get(done)
+                progress.advance(under_way.pop(done))
+        except BaseException:
+            for task in under_way:
+                ray.cancel(task, force=True)
+            raise
+
+
+def _submitted(study: Study, parts: Sequence[Part], options: ScalingOptions) -> dict[Any, int]:
+    """Futures, with the cells that each makes."""
+    import ray
+
+    cores = ray.cluster_resources().get("CPU", 1)
+    each = {"num_cpus": min(options.cpus_per_task, cores), "max_retries": _RETRIES}
+    searching = each | {"memory": _most_memory()}
+    if torch_device(options.device) == "cuda":
+        searching |= {"num_gpus": 1}
+    asked = ray.put(options)
+    under_way: dict[Any, int] = {}
+    for encoder, inputs, gallery, queries, tasks in parts:
+        if not tasks:
+            continue
+        framed = ray.remote(frame).options(**each).remote(study.address, encoder, gallery, asked)
+        asking = ray.put(queries)
+        for sampled, mine in _by_order(tasks):
+            order = ray.put(sampled)
+            searched = None
+            if not all(is_searched(study, sampled, size, inputs, options) for size in sampled.distinct):
+                searched = (
+                    ray.remote(search_samples).options(**searching).remote(study.address, order, asking, inputs, asked)
+                )
+            for task in mine:
+                arguments = (study.address, task.cells, task.drafts, order, asking, framed, asked, searched)
+                under_way[ray.remote(_studied).options(**each).remote(*arguments)] = len(task.cells)
+    return under_way
+
+
+def _by_order(tasks: Sequence[Task]) -> list[tuple[Sampled, list[Task]]]:
+    """Tasks of one seed together, the largest samples first: what takes longest is not left for the end."""
+    orders: dict[int, list[Task]] = {}
+    for task in tasks:
+        orders.setdefault(task.sampled.seed, []).append(task)
+    return [(mine[0].sampled, sorted(mine, key=lambda task: -task.cells[0].size)) for mine in orders.values()]
+
+
+def _most_memory() -> int:
+    """Bytes that a search is counted for: what it takes, or half of the smallest machine's."""
+    import ray
+
+    there = [node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]]
+    return int(min([_MEMORY, *(memory / 2 for memory in there if memory)]))
+
+
+def _studied(
+    address: str,
+    cells: list[Cell],
+    drafts: list[dict[str, Any]],
+    sampled: Sampled,
+    queries: np.ndarray,
+    framed: Any,
+    options: ScalingOptions,
+    searched: None,
+) -> None:
+    """One task; `searched` is waited for, because exact neighbors are what an index is held against."""
+    if cells[0].index == EXACT:
+        study_exact(address, cells[0], drafts[0], sampled, queries, framed, options)
+    else:
+        study_index(address, cells, drafts, sampled, queries, framed, options)
