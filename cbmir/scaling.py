@@ -14,7 +14,7 @@ import numpy as np
 
 from cbmir.errors import UserError
 from cbmir.evaluating.overlap import refuse_overlap
-from cbmir.exclusions import exclusion_inputs
+from cbmir.exclusions import exclusion_codes, exclusion_inputs
 from cbmir.progress import Progress
 from cbmir.sampled.cells import Cell, Sampled
 from cbmir.sampled.gathering import gather, refuse_other_questions
@@ -46,6 +46,8 @@ def study_index_size(
     """Publish scaling, scaling_costs, vanished and fits -> the run.json of scaling."""
     options.refuse_nonsense()
     refuse_other_questions(study, options)
+    refuse_other_questions(study, options)
+    exclusion_codes(study, options.exclude_same)  # says which columns there are
     if not options.allow_overlap:
         refuse_overlap(study, gallery=options.gallery, queries=options.queries, exclude_same=options.exclude_same)
     plans = [_plan(study, encoder, options) for encoder in dict.fromkeys(encoders)]

@@ -196,7 +196,17 @@ class Publication:
         if not self.study.is_local:
             self.study.delete(*self.target, "run.json")
             self.study.delete(*self.target)
-        self.study.fs.create_dir(self.study.path(*self.parts), recursive=True)
+        self._make_directory()
+
+    def _make_directory(self) -> None:
+        """Where the files go; another writer that has just finished may take `.staging` away while it is being made."""
+        for left in reversed(range(20)):
+            try:
+                self.study.fs.create_dir(self.study.path(*self.parts), recursive=True)
+                return
+            except FileNotFoundError:
+                if not left:
+                    raise
 
     def _sweep(self) -> None:
         """Remove what a killed writer of the same dataset left; one killed between its two renames has its old dataset put back."""
