@@ -431,7 +431,7 @@ def test_a_killed_study_goes_on_and_comes_to_the_same(tmp_path):
         "--encoder",
         "pixels32",
         "--sizes",
-        "20,40,60,80,100,120,150,200,all",
+        "20,40,60,80,100,all",
         "--seeds",
         "3",
         "--k",
@@ -448,14 +448,14 @@ def test_a_killed_study_goes_on_and_comes_to_the_same(tmp_path):
     wait_for(lambda: len(stamps(rough)) >= 3, seconds=120, process=process)
     below = children(process.pid)
     kill(process.pid)
-    process.wait()
-    assert 3 <= len(stamps(rough)) < 27
+    process.communicate()
+    assert 3 <= len(stamps(rough)) < 18
     for pid in filter(alive, below):
         kill(pid)
     kept = stamps(rough)
     again = cbmir("study", "index-size", "--study", rough.address, *arguments)
     assert again.returncode == 0, again.stderr
-    assert "of 27 samples are done already" in again.stdout
+    assert "of 18 samples are done already" in again.stdout
     assert kept.items() <= stamps(rough).items()
     keys = "encoder, index, metric, relevance, k, slice_by, slice, average, seed, sample_size"
     for dataset, order in (("scaling", keys), ("vanished", "ALL"), ("fits", "ALL")):
