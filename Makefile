@@ -46,8 +46,9 @@ bench: $(READY) ## measure speed and memory side by side; prints ratios
 	-@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m tests.bench
 
-bench-scale: $(READY) ## index, search and evaluate 0.1, 0.4 and 1.6 million drawn vectors; half an hour, 12 GB of disk
+bench-scale: $(READY) ## index, search and evaluate 0.1, 0.4 and 1.6 million drawn vectors, and study index sizes; an hour, 12 GB of disk
 	$(BIN)/python -m tests.bench.scale
+	$(BIN)/python -m tests.bench.scale_study
 
 clean: ## remove the environment and the demo
 	rm -rf $(VENV) $(DEMO)
