@@ -91,7 +91,7 @@ class Study(store.Study):
         slice: Names = None,
         average: Names = None,
     ) -> pd.DataFrame:
-        """Figures of the study, with the columns of `metrics` (cbmir/schemas/). Each filter is a value or several; None: all of them.
+        """Figures of searches of the whole gallery, with the columns of `metrics` (cbmir/schemas/). Each filter is a value or several; None: all of them.
 
         Rows of other metrics, k, levels of relevance, slices and averages are other figures: name all of them before taking a mean. `k` is a nullable integer:
         missing for metrics that are asked at none. A value that is nowhere in its column is a UserError; values that never stand together give no rows.
@@ -100,6 +100,32 @@ class Study(store.Study):
             self, "metrics", encoder=self._found(encoder), index=index, metric=metric, relevance=relevance, k=k,
             slice_by=slice_by, slice=slice, average=average,
         )  # fmt: skip
+
+    def scaling(
+        self,
+        *,
+        encoder: Names = None,
+        index: Names = None,
+        sampling: Names = None,
+        seed: int | Sequence[int] | None = None,
+        metric: Names = None,
+        relevance: Names = None,
+        k: int | Sequence[int] | None = None,
+        slice_by: Names = None,
+        slice: Names = None,
+        average: Names = None,
+    ) -> pd.DataFrame:
+        """Figures of samples of the gallery (`cbmir study index-size`), a row for each of `metrics` with its sampling, seed, sample_size and gallery_size."""
+        return figures(
+            self, "scaling", encoder=self._found(encoder), index=index, sampling=sampling, seed=seed, metric=metric, relevance=relevance, k=k,
+            slice_by=slice_by, slice=slice, average=average,
+        )  # fmt: skip
+
+    def fits(
+        self, *, encoder: Names = None, index: Names = None, metric: Names = None, k: int | Sequence[int] | None = None
+    ) -> pd.DataFrame:
+        """Curves fitted to those figures, and what they let expect of larger galleries (`is_extrapolation`)."""
+        return figures(self, "fits", encoder=self._found(encoder), index=index, metric=metric, k=k)
 
     def comparisons(
         self,

@@ -183,3 +183,36 @@ def test_squeezenet_agrees_with_torchvisions_own_in_a_plain_loop(whole, shared):
     assert cosines.min() >= 0.9999
     np.testing.assert_allclose(lengths[0], lengths[1], rtol=1e-3)
     assert found == pytest.approx(wanted, abs=0.0025)
+
+
+def test_more_images_retrieve_better_and_trained_weights_at_every_size(whole):
+    """The study of index sizes: at all images the figures that other code measured, below them less, and the order of the encoders everywhere the same."""
+    arguments = [
+        "--encoder",
+        "mobilenetv2",
+        "--encoder",
+        "pixels32",
+        "--sizes",
+        "50,100,200,all",
+        "--seeds",
+        "4",
+        "--sampling",
+        "stratified",
+    ]
+    assert (
+        main(["study", "index-size", "--study", str(whole.root), *arguments, "--k", "5", "--index", "exact,graph"]) == 0
+    )
+    figures = duckdb.sql(
+        f"SELECT encoder, sample_size, avg(value) AS value, count(*) AS seeds FROM '{whole.root}/scaling/*.parquet' WHERE index = 'exact' AND "
+        "metric = 'precision_at_k' AND relevance = 'label' AND slice_by = 'all' AND average = 'micro' GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    curves = {name: [row[2] for row in figures if row[0] == name] for name in ("mobilenetv2", "pixels32")}
+    print(f"{whole.source}: P@5 by size {curves}")
+    assert {row[3] for row in figures} == {4}
+    for name, curve in curves.items():
+        assert curve[-1] == pytest.approx(PUBLISHED[whole.source][name], abs=0.0015)
+        assert curve[-1] > curve[0]
+    assert all(trained > pixels for trained, pixels in zip(curves["mobilenetv2"], curves["pixels32"], strict=True))
+    costs = duckdb.sql(f"FROM '{whole.root}/scaling_costs/*.parquet' WHERE index <> 'exact'").df()
+    assert len(costs) == 2 * 2 * 4 * 4
+    assert costs["recall"].min() > 0.95

@@ -360,6 +360,20 @@ def test_figures_of_samples_are_rows_of_metrics_in_sql(made):
     assert rows == [{"count_star()": len(figures(study)), "count(DISTINCT gallery_size)": 4, "count(DISTINCT seed)": 2}]
 
 
+def test_figures_and_fits_of_samples_are_dataframes(made):
+    from cbmir.study import Study as Face
+
+    study = Face(made["random"][0].address)
+    frame = study.scaling(
+        index="exact", seed=1, metric="precision_at_k", relevance="label", k=1, slice_by="all", average="micro"
+    )
+    assert frame["sample_size"].tolist() == sorted(frame["sample_size"])
+    assert (len(frame), set(frame["seed"])) == (4, {1})
+    assert set(study.fits(metric="precision_at_k", k=5)["encoder"]) <= {"pixels32"}
+    with pytest.raises(UserError, match="no seed 7 in scaling; there: 0, 1"):
+        study.scaling(seed=7)
+
+
 def study_sql(study: Study, statement: str) -> list[dict]:
     from cbmir.study import Study as Face
 
