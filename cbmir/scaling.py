@@ -7,7 +7,6 @@ of their own, so that a study that is interrupted, or gets more sizes, seeds, en
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,28 +15,16 @@ from cbmir.errors import UserError
 from cbmir.evaluating.overlap import refuse_overlap
 from cbmir.exclusions import exclusion_codes, exclusion_inputs
 from cbmir.progress import Progress
-from cbmir.sampled.cells import Cell, Sampled
+from cbmir.sampled.cells import Cell
 from cbmir.sampled.gathering import gather, refuse_other_questions
 from cbmir.sampled.options import TUNED, ScalingOptions
-from cbmir.sampled.orders import asked_sizes, samples_of
-from cbmir.sampled.spread import Task, run_tasks
+from cbmir.sampled.orders import asked_sizes
+from cbmir.sampled.spread import Part, Task, run_tasks
 from cbmir.sampled.told import lines
 from cbmir.search import EXACT
 from cbmir.select import keys_where
 from cbmir.store import Study, path_name
 from cbmir.vectors import Vectors, find_encoder
-
-
-@dataclass
-class Plan:
-    """One encoder's part of a study."""
-
-    encoder: str
-    inputs: dict[str, str]
-    gallery: np.ndarray  # (n,) ascending keys that have a vector
-    queries: np.ndarray  # (q,) ascending keys that have a vector
-    tasks: list[Task] = field(default_factory=list)
-    cells: int = 0  # done ones included
 
 
 def study_index_size(
@@ -46,32 +33,26 @@ def study_index_size(
     """Publish scaling, scaling_costs, vanished and fits -> the run.json of scaling."""
     options.refuse_nonsense()
     refuse_other_questions(study, options)
-    refuse_other_questions(study, options)
     exclusion_codes(study, options.exclude_same)  # says which columns there are
     if not options.allow_overlap:
         refuse_overlap(study, gallery=options.gallery, queries=options.queries, exclude_same=options.exclude_same)
-    plans = [_plan(study, encoder, options) for encoder in dict.fromkeys(encoders)]
-    missing = sum(len(task.cells) for plan in plans for task in plan.tasks)
-    total = sum(plan.cells for plan in plans)
+    parts = [_part(study, encoder, options) for encoder in dict.fromkeys(encoders)]
+    missing = sum(len(task.cells) for part in parts for task in part.tasks)
+    total = sum(part.cells for part in parts)
     if missing:
         if missing < total:
             say(f"{total - missing:,} of {total:,} samples are done already")
         with Progress("study index-size", missing, unit="samples") as progress:
-            run_tasks(
-                study,
-                [(plan.encoder, plan.inputs, plan.gallery, plan.queries, plan.tasks) for plan in plans],
-                options,
-                progress,
-            )
+            run_tasks(study, parts, options, progress)
     run = gather(study, options)
-    for plan in plans:
-        study.delete("scaling_neighbors", path_name(plan.encoder))
-    for line in lines(study, [plan.encoder for plan in plans]):
+    for part in parts:
+        study.delete("scaling_neighbors", path_name(part.encoder))
+    for line in lines(study, [part.encoder for part in parts]):
         say(line)
     return run
 
 
-def _plan(study: Study, name: str, options: ScalingOptions) -> Plan:
+def _part(study: Study, name: str, options: ScalingOptions) -> Part:
     encoder = find_encoder(study, name)
     vectors = Vectors(study, encoder)
     if options.index.pca is not None and options.index.pca > vectors.dim:
@@ -84,13 +65,12 @@ def _plan(study: Study, name: str, options: ScalingOptions) -> Plan:
         _embedded(study, vectors, predicate, role)
         for predicate, role in ((options.gallery, "gallery"), (options.queries, "queries"))
     )
-    plan = Plan(encoder, inputs, gallery, queries)
-    asked = asked_sizes(encoder, len(gallery), options)
-    for sampled in samples_of(study, encoder, gallery, asked, options):
-        for size in asked:
+    part = Part(encoder, inputs, gallery, queries, asked_sizes(encoder, len(gallery), options))
+    for seed in range(options.seeds):
+        for size in part.asked:
             for names in _indexes(options):
-                _add(study, plan, sampled, size, names, options)
-    return plan
+                _add(study, part, [Cell(encoder, name, options.sampling, seed, size) for name in names], options)
+    return part
 
 
 def _indexes(options: ScalingOptions) -> list[tuple[str, ...]]:
@@ -98,20 +78,17 @@ def _indexes(options: ScalingOptions) -> list[tuple[str, ...]]:
     return [(name,) if name == EXACT else (name, name + TUNED) for name in options.indexes]
 
 
-def _add(
-    study: Study, plan: Plan, sampled: Sampled, size: int, names: tuple[str, ...], options: ScalingOptions
-) -> None:
+def _add(study: Study, part: Part, cells: list[Cell], options: ScalingOptions) -> None:
     """The task that makes those of the cells that are missing."""
-    plan.cells += len(names)
-    cells = [Cell(plan.encoder, name, sampled.sampling, sampled.seed, size) for name in names]
-    drafts = [cell.record(plan.inputs, options) for cell in cells]
+    part.cells += len(cells)
+    drafts = [cell.record(part.inputs, options) for cell in cells]
     missing = [
         (cell, draft)
         for cell, draft in zip(cells, drafts, strict=True)
         if not cell.is_done(study, draft, overwrite=options.overwrite)
     ]
     if missing:
-        plan.tasks.append(Task(sampled, [cell for cell, _ in missing], [draft for _, draft in missing]))
+        part.tasks.append(Task([cell for cell, _ in missing], [draft for _, draft in missing]))
 
 
 def _embedded(study: Study, vectors: Vectors, predicate: str, role: str) -> np.ndarray:

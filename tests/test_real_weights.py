@@ -186,7 +186,7 @@ def test_squeezenet_agrees_with_torchvisions_own_in_a_plain_loop(whole, shared):
 
 
 def test_more_images_retrieve_better_and_trained_weights_at_every_size(whole):
-    """The study of index sizes: at all images the figures that other code measured, below them less, and the order of the encoders everywhere the same."""
+    """The study of index sizes: at all images the figures that other code measured, with fewer of them less, and trained weights ahead everywhere."""
     arguments = [
         "--encoder",
         "mobilenetv2",
@@ -211,7 +211,7 @@ def test_more_images_retrieve_better_and_trained_weights_at_every_size(whole):
     assert {row[3] for row in figures} == {4}
     for name, curve in curves.items():
         assert curve[-1] == pytest.approx(PUBLISHED[whole.source][name], abs=0.0015)
-        assert curve[-1] > curve[0]
+    assert curves["mobilenetv2"][-1] > curves["mobilenetv2"][0] + 0.02
     assert all(trained > pixels for trained, pixels in zip(curves["mobilenetv2"], curves["pixels32"], strict=True))
     costs = duckdb.sql(f"FROM '{whole.root}/scaling_costs/*.parquet' WHERE index <> 'exact'").df()
     assert len(costs) == 2 * 2 * 4 * 4

@@ -82,6 +82,6 @@ class Cell:
         return False
 
 
-def neighbors_of(sampled: Sampled, size: int) -> tuple[str, ...]:
+def neighbors_of(encoder: str, sampling: str, seed: int, asked: int) -> tuple[str, ...]:
     """Where the exact neighbors of one sample lie while the study needs them."""
-    return ("scaling_neighbors", path_name(sampled.encoder), f"{sampled.sampling}-s{sampled.seed}", f"n{size}")
+    return ("scaling_neighbors", path_name(encoder), f"{sampling}-s{seed}", f"n{asked}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cbmir.exclusions import exclusion_codes
-from cbmir.sampled.cells import Sampled, neighbors_of
+from cbmir.sampled.cells import Cell, Sampled, neighbors_of
 from cbmir.sampled.memory import PeakMemory
 from cbmir.sampled.options import ScalingOptions
 from cbmir.search import ROWS_PER_FILE, as_table
@@ -32,21 +32,27 @@ def search_samples(
     sample = Sample(sampled.order, sampled.distinct)
     search = NestedSearch(vectors, [sample], codes, k=options.depth, metric=options.metric, device=options.device)
     with contextlib.ExitStack() as stack, PeakMemory() as memory:
-        outs = [stack.enter_context(study.publishing(*neighbors_of(sampled, size))) for size in sample.sizes]
+        outs = [stack.enter_context(study.publishing(*_address(sampled, asked))) for asked in sampled.asked]
         for block, (keys, tile) in enumerate(vectors.tiles(queries, rows=search.rows)):
-            for out, found in zip(outs, search.block(keys, tile)[0], strict=True):
+            by_size = dict(zip(sample.sizes, search.block(keys, tile)[0], strict=True))
+            for out, found in zip(outs, map(by_size.get, sampled.sizes), strict=True):
                 for part, start in enumerate(range(0, len(keys), step := max(1, ROWS_PER_FILE // options.depth))):
                     rows = slice(start, start + step)
                     table = as_table(keys[rows], *(array[rows] for array in found))
                     out.write_table(table, f"part-{block:05d}-{part:03d}.parquet", "neighbors")
-        for out, seconds in zip(outs, search.seconds[0], strict=True):
-            out.run = _record(sampled, inputs, options, seconds=float(seconds), peak=memory.peak())
+        took = dict(zip(sample.sizes, search.seconds[0].tolist(), strict=True))
+        for out, size in zip(outs, sampled.sizes, strict=True):
+            out.run = _record(sampled.sampling, sampled.seed, inputs, options, seconds=took[size], peak=memory.peak())
+
+
+def _address(sampled: Sampled, asked: int) -> tuple[str, ...]:
+    return neighbors_of(sampled.encoder, sampled.sampling, sampled.seed, asked)
 
 
 def _record(
-    sampled: Sampled, inputs: dict[str, str], options: ScalingOptions, *, seconds: float, peak: int | None
+    sampling: str, seed: int, inputs: dict[str, str], options: ScalingOptions, *, seconds: float, peak: int | None
 ) -> dict[str, Any]:
-    parameters = asked_of_neighbors(options) | {"sampling": sampled.sampling, "seed": sampled.seed}
+    parameters = asked_of_neighbors(options) | {"sampling": sampling, "seed": seed}
     return run_record(
         "scaling_neighbors", parameters=parameters, inputs=inputs, rows=0, seconds=seconds, peak_bytes=peak
     )
@@ -60,8 +66,8 @@ def asked_of_neighbors(options: ScalingOptions) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def is_searched(study: Study, sampled: Sampled, size: int, inputs: dict[str, str], options: ScalingOptions) -> bool:
-    """Whether the exact neighbors of a sample are there, of the same inputs."""
-    before = study.run_of(*neighbors_of(sampled, size))
-    draft = _record(sampled, inputs, options, seconds=0.0, peak=None)
+def is_searched(study: Study, cell: Cell, inputs: dict[str, str], options: ScalingOptions) -> bool:
+    """Whether the exact neighbors of a cell's sample are there, of the same inputs."""
+    before = study.run_of(*neighbors_of(cell.encoder, cell.sampling, cell.seed, cell.size))
+    draft = _record(cell.sampling, cell.seed, inputs, options, seconds=0.0, peak=None)
     return before is not None and before["fingerprint"] == draft["fingerprint"]

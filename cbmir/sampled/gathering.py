@@ -58,7 +58,7 @@ def refuse_other_questions(study: Study, options: ScalingOptions) -> None:
 
 def gather(study: Study, options: ScalingOptions) -> dict[str, Any]:
     """Publish the four datasets of all samples that are up to date -> the run.json of scaling; outdated samples are deleted."""
-    found = list(_current(study))
+    found = sorted(_current(study), key=_order)
     inputs = {"/".join(map(unquote, parts[1:])): run["fingerprint"] for parts, run in found}
     parameters = {"at": list(options.at) if options.at else None, **_common(found)}
     tables = {
@@ -75,6 +75,11 @@ def gather(study: Study, options: ScalingOptions) -> dict[str, Any]:
         if dataset == "scaling":
             run = out.run
     return run
+
+
+def _order(cell: tuple[tuple[str, ...], dict[str, Any]]) -> tuple:
+    parts, run = cell
+    return (*parts[:3], *(run["parameters"][name] for name in ("sampling", "seed", "size")))
 
 
 def _current(study: Study) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:

@@ -28,27 +28,20 @@ def asked_sizes(encoder: str, gallery: int, options: ScalingOptions) -> tuple[in
     return sizes
 
 
-def samples_of(
-    study: Study, encoder: str, gallery: np.ndarray, asked: tuple[int, ...], options: ScalingOptions
-) -> list[Sampled]:
-    """gallery (n,) ascending keys -> a sample of each seed."""
-    told = None if options.sampling == "random" else _told(study, gallery)
-    return [_sampled(encoder, gallery, told, asked, options.sampling, seed) for seed in range(options.seeds)]
-
-
-def _sampled(
-    encoder: str, gallery: np.ndarray, told: pa.Table | None, asked: tuple[int, ...], sampling: str, seed: int
+def sample_order(
+    address: str, encoder: str, gallery: np.ndarray, asked: tuple[int, ...], seed: int, options: ScalingOptions
 ) -> Sampled:
+    """gallery (n,) ascending keys -> the order of one seed, and how many images each size comes to."""
     sizes = asked
-    if sampling == "random":
+    if options.sampling == "random":
         order = random_order(gallery, seed=seed)
-    elif sampling == "stratified":
-        order = stratified_order(gallery, told["labels"], seed=seed)
+    elif options.sampling == "stratified":
+        order = stratified_order(gallery, _told(Study(address), gallery)["labels"], seed=seed)
     else:
-        by_patient = patient_order(gallery, told["patient"], seed=seed)
+        by_patient = patient_order(gallery, _told(Study(address), gallery)["patient"], seed=seed)
         order = by_patient.keys
         sizes = by_patient.sizes(asked)
-    return Sampled(encoder, sampling, seed, order, asked, sizes)
+    return Sampled(encoder, options.sampling, seed, order, asked, sizes)
 
 
 def _told(study: Study, gallery: np.ndarray) -> pa.Table:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from cbmir.sampled.cells import Cell, Sampled
 from cbmir.sampled.exact import is_searched, search_samples
 from cbmir.sampled.frame import frame
 from cbmir.sampled.options import ScalingOptions
+from cbmir.sampled.orders import sample_order
 from cbmir.sampled.work import study_exact, study_index
 from cbmir.search import EXACT
 from cbmir.searching.nested import HELD
@@ -27,12 +28,21 @@ _MEMORY = HELD + 2**30  # bytes that the nested search of one order takes
 class Task:
     """What is done together: one sample, searched in one way."""
 
-    sampled: Sampled
     cells: list[Cell]
     drafts: list[dict[str, Any]]
 
 
-Part = tuple[str, dict[str, str], np.ndarray, np.ndarray, list[Task]]  # encoder, inputs, gallery, queries, tasks
+@dataclass
+class Part:
+    """One encoder's part of a study."""
+
+    encoder: str
+    inputs: dict[str, str]
+    gallery: np.ndarray  # (n,) ascending keys that have a vector
+    queries: np.ndarray  # (q,) ascending keys that have a vector
+    asked: tuple[int, ...]  # sizes
+    tasks: list[Task] = field(default_factory=list)
+    cells: int = 0  # done ones included
 
 
 def run_tasks(study: Study, parts: Sequence[Part], options: ScalingOptions, progress: Progress) -> None:
@@ -65,17 +75,21 @@ def _submitted(study: Study, parts: Sequence[Part], options: ScalingOptions) -> 
         searching |= {"num_gpus": 1}
     asked = ray.put(options)
     under_way: dict[Any, int] = {}
-    for encoder, inputs, gallery, queries, tasks in parts:
-        if not tasks:
-            continue
-        framed = ray.remote(frame).options(**each).remote(study.address, encoder, gallery, asked)
-        asking = ray.put(queries)
-        for sampled, mine in _by_order(tasks):
-            order = ray.put(sampled)
+    for part in (part for part in parts if part.tasks):
+        gallery, asking = ray.put(part.gallery), ray.put(part.queries)
+        framed = ray.remote(frame).options(**each).remote(study.address, part.encoder, gallery, asked)
+        for seed, mine in _by_seed(part.tasks):
+            order = (
+                ray.remote(sample_order)
+                .options(**each)
+                .remote(study.address, part.encoder, gallery, part.asked, seed, asked)
+            )
             searched = None
-            if not all(is_searched(study, sampled, size, inputs, options) for size in sampled.distinct):
+            if not all(is_searched(study, task.cells[0], part.inputs, options) for task in mine):
                 searched = (
-                    ray.remote(search_samples).options(**searching).remote(study.address, order, asking, inputs, asked)
+                    ray.remote(search_samples)
+                    .options(**searching)
+                    .remote(study.address, order, asking, part.inputs, asked)
                 )
             for task in mine:
                 arguments = (study.address, task.cells, task.drafts, order, asking, framed, asked, searched)
@@ -83,12 +97,11 @@ def _submitted(study: Study, parts: Sequence[Part], options: ScalingOptions) -> 
     return under_way
 
 
-def _by_order(tasks: Sequence[Task]) -> list[tuple[Sampled, list[Task]]]:
+def _by_seed(tasks: Sequence[Task]) -> Iterator[tuple[int, list[Task]]]:
     """Tasks of one seed together, the largest samples first: what takes longest is not left for the end."""
-    orders: dict[int, list[Task]] = {}
-    for task in tasks:
-        orders.setdefault(task.sampled.seed, []).append(task)
-    return [(mine[0].sampled, sorted(mine, key=lambda task: -task.cells[0].size)) for mine in orders.values()]
+    for seed in sorted({task.cells[0].seed for task in tasks}):
+        mine = [task for task in tasks if task.cells[0].seed == seed]
+        yield seed, sorted(mine, key=lambda task: -task.cells[0].size)
 
 
 def _most_memory() -> int:

@@ -38,7 +38,7 @@ def study_exact(
 ) -> None:
     """Publish the figures of exact search of one sample, whose neighbors are found already."""
     study = Study(address)
-    at = neighbors_of(sampled, sampled.sizes[sampled.asked.index(cell.size)])
+    at = neighbors_of(cell.encoder, cell.sampling, cell.seed, cell.size)
     searched = study.require(*at)
     costs = {"n_queries": len(queries), "search_seconds": searched["seconds"], "peak_bytes": searched["peak_bytes"]}
     _publish(study, cell, draft, sampled, frame, options, neighbors=None, costs=costs)
@@ -98,7 +98,7 @@ def _publish(
 ) -> None:
     """Score one search of a sample, and publish its cell."""
     keys = sampled.keys(cell.size)
-    exact = neighbors_of(sampled, len(keys))
+    exact = neighbors_of(cell.encoder, cell.sampling, cell.seed, cell.size)
     searched = searched_sample(cell.encoder, cell.index, options, at=exact, sample=keys)
     asked = EvaluateOptions(ks=options.ks, metrics=options.scores, resamples=options.resamples)
     recall_at = min(options.index.recall_at, options.depth)
