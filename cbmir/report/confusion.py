@@ -9,7 +9,7 @@ from cbmir.report.sources import Sources
 from cbmir.select import attach
 
 PAIRS = 15  # of the most frequent confusions
-MOST = 30  # labels of a matrix
+MOST = 32  # labels of a matrix
 
 
 def confusions(sources: Sources, order: list[str]) -> list[dict[str, Any]] | None:
@@ -52,4 +52,4 @@ def _matrix(labels: list[dict[str, Any]], cells: list[dict[str, Any]]) -> dict[s
 
 
 def _cell(share: float | None, is_same: bool) -> dict[str, Any]:
-    return {"share": share, "is_same": is_same, "step": step(share or 0.0, 1.0)}
+    return {"share": share, "is_same": is_same, "step": None if share is None else step(share, 1.0)}

@@ -35,7 +35,7 @@ def _row(row: dict[str, Any], order: list[str], top: float) -> dict[str, Any]:
     """A label's figures in the order of the encoders; None where an encoder has none."""
     cells = [row["cells"].get(encoder) for encoder in order]
     first = next(cell for cell in cells if cell)
-    best = max(cell["value"] for cell in cells if cell)
+    best = round(max(cell["value"] for cell in cells if cell), 9)  # equal figures may differ in their last bit
     return {
         "label": row["slice"],
         "n_queries": row["n_queries"],
@@ -45,7 +45,7 @@ def _row(row: dict[str, Any], order: list[str], top: float) -> dict[str, Any]:
             and {
                 "value": cell["value"],
                 "step": step(cell["value"], top),
-                "is_best": cell["value"] == best > 0 and len(order) > 1,
+                "is_best": round(cell["value"], 9) == best > 0 and len(order) > 1,
             }
             for cell in cells
         ],

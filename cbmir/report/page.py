@@ -16,7 +16,7 @@ from cbmir.report.confusion import confusions
 from cbmir.report.figures import curves, swatches
 from cbmir.report.gallery import SHOWN, cases, shelves
 from cbmir.report.heat import STEPS, heat_map
-from cbmir.report.provenance import datasets, definitions, questions, remarks, revisions, versions
+from cbmir.report.provenance import datasets, definitions, questions, remarks, revisions, several_versions, versions
 from cbmir.report.recipe import recipe
 from cbmir.report.sources import Sources, bare
 from cbmir.report.tables import board, by_slice, labels, levels
@@ -78,6 +78,7 @@ def study_page(sources: Sources, *, examples: int, seed: int) -> dict[str, Any]:
         "definitions": definitions(sources),
         "commands": questions(relevance=relevance, k=k),
         "versions": versions(sources),
+        "several": several_versions(sources),
         "revisions": revisions(sources),
         "recipe": recipe(sources, examples=examples, seed=seed),
     }

@@ -112,13 +112,16 @@ def questions(*, relevance: str, k: int) -> list[dict[str, str]]:
 
 
 def versions(sources: Sources) -> list[tuple[str, str]]:
-    """Package -> version, or versions where the stages ran with different ones."""
-    found: dict[str, set[str]] = {}
-    for run in _runs(sources):
-        for package, version in (run.get("versions") or {}).items():
-            if version:
-                found.setdefault(package, set()).add(version)
-    return [(package, ", ".join(sorted(numbers))) for package, numbers in sorted(found.items())]
+    """Package -> version, as the evaluation had it."""
+    return sorted(
+        (package, version) for package, version in (sources.metrics_run.get("versions") or {}).items() if version
+    )
+
+
+def several_versions(sources: Sources) -> bool:
+    """Whether a stage ran with other versions than the evaluation."""
+    last = sources.metrics_run.get("versions")
+    return any(run.get("versions") != last for run in _runs(sources))
 
 
 def revisions(sources: Sources) -> list[str]:
