@@ -9,7 +9,6 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -291,7 +290,7 @@ def test_a_study_of_studies_says_how_it_was_asked_for(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> tuple[Path, Path]:
+def made(tmp_path_factory, ray_session) -> tuple[Path, Path]:
     """(images, study) of a study that was made by commands with options that differ from their defaults."""
     root = tmp_path_factory.mktemp("made")
     images, study = root / "my scans", root / "study"
@@ -321,7 +320,7 @@ def made(tmp_path_factory) -> tuple[Path, Path]:
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_page_make_the_same_figures_again(made, tmp_path, ray_session):
+def test_the_commands_of_the_page_make_the_same_figures_again(made, tmp_path):
     images, first = made
     html = (first / "report" / "report.html").read_text()
     assert "my scans" not in html
@@ -334,7 +333,7 @@ def test_the_commands_of_the_page_make_the_same_figures_again(made, tmp_path, ra
         assert parse(words).command in COMMANDS
         assert main(words) == 0, text
     for dataset in ("metrics", "confusions", "comparisons", "hubness", "problems"):
-        tables = [pq.read_table(Study(str(root)).path(dataset)) for root in (first, again)]
+        tables = [Study(str(root)).dataset(dataset).to_table() for root in (first, again)]
         assert tables[0].num_rows > 0
         assert tables[0].equals(tables[1]), dataset
     runs = [json.loads((root / "metrics" / "run.json").read_text()) for root in (first, again)]
