@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cbmir.inspection import InspectionOptions, inspect
-from cbmir.report import write_report
+from cbmir.report import query_page, write_report
 from tests.test_report import LABELS, RANDOM, make_study
 
 playwright = pytest.importorskip(
@@ -96,7 +96,9 @@ def test_axe_finds_nothing_serious(report, open_page, size, scheme):
     checked = {rule["id"]: len(rule["nodes"]) for rule in found["passes"]}
     assert checked["color-contrast"] > 300  # it has looked
     doubts = [node["html"] for rule in found["incomplete"] if rule["id"] == "color-contrast" for node in rule["nodes"]]
-    assert len([html for html in doubts if not html.startswith("<text")]) < 20  # the ink of the charts is the page's own
+    assert (
+        len([html for html in doubts if not html.startswith("<text")]) < 20
+    )  # the ink of the charts is the page's own
     assert {
         "scrollable-region-focusable",
         "select-name",
@@ -106,6 +108,26 @@ def test_axe_finds_nothing_serious(report, open_page, size, scheme):
         "html-has-lang",
         "bypass",
     } <= set(checked)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_the_page_of_a_query(tmp_path, open_page, scheme):
+    Image.new("L", (64, 64), 90).save(tmp_path / "a.png")
+    near = {
+        "rank": 1,
+        "distance": 0.25,
+        "image_id": "small/1.png",
+        "labels": LABELS,
+        "modality": "XR",
+        "region": "chest",
+    }
+    votes = [{"label": label, "share": 0.5} for label in (*LABELS, None)]
+    result = {"image": "a.png", "uri": str(tmp_path / "a.png"), "neighbors": [near | {"uri": None}], "votes": votes}
+    (tmp_path / "page.html").write_text(query_page([result], title="Nearest images"))
+    page = open_page(f"file://{tmp_path}/page.html", PHONE, scheme=scheme)
+    found = axe.Axe().run(page).response["violations"]
+    assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
 
 def test_axe_would_find_something(report, open_page):

@@ -14,12 +14,13 @@ from PIL import Image
 
 from cbmir.cli import main
 from cbmir.commands import line
+from cbmir.errors import UserError
 from cbmir.flags import COMMANDS, parse
-from cbmir.report import write_report
+from cbmir.report import EXAMPLES, write_report
 from cbmir.report.gallery import MOST_BYTES as MOST_PICTURES
 from cbmir.report.heat import heat_map, step
 from cbmir.report.page import MOST_BYTES, TEMPLATES
-from cbmir.sql_files import read
+from cbmir.sql_files import names, read
 from cbmir.store import Study
 from tests.test_report import Page, make_study
 
@@ -226,6 +227,21 @@ def commands(html: str) -> list[str]:
     return escaping.unescape(re.sub(r"</?span>", "", block)).splitlines()
 
 
+def test_the_flag_and_the_function_show_as_many_queries():
+    assert parse(["report", "--study", "x"]).examples == EXAMPLES
+
+
+@pytest.mark.parametrize("options", [{"examples": -1}, {"seed": -1}])
+def test_numbers_below_zero_are_refused(study, options):
+    with pytest.raises(UserError, match=f"--{next(iter(options))} -1; expected 0 or more"):
+        write_report(study, **options)
+
+
+def test_where_nobody_looked_for_copies_the_section_says_how_to(page):
+    section = re.search(r'<section id="inspection">(.*?)</section>', page, re.DOTALL).group(1)
+    assert "cbmir manifest check --study STUDY" in section
+
+
 def test_the_last_section_is_how_the_study_was_made(page):
     assert re.findall(r'<section id="(\w+)"', page)[-1] == "provenance"
     assert [line for line in commands(page) if parse(shlex.split(line)[1:]).command not in COMMANDS] == []
@@ -248,7 +264,7 @@ def test_what_was_recorded_comes_back_as_flags(tmp_path):
     }  # fmt: skip
     study.write_json(run | {"parameters": said, "removed": 3}, "manifest", "run.json")
     where = ("embeddings", "encoder=plain")
-    spec = {"name": "mine", "asked": "mine=/home/me/spec.toml@64", "source": "timm", "weights": "/data/weights.pt"}
+    spec = {"name": "mine", "asked": "mine=/somebody/spec.toml@64", "source": "timm", "weights": "/data/weights.pt"}
     more = {"spec": spec, "precision": "bfloat16", "decode": "whole", "dtype": "float16", "failed": 7, "rows": 38}
     study.write_json(study.require(*where) | more, *where, "run.json")
     html = Path(write_report(study, examples=3, seed=9)).read_text()
@@ -274,7 +290,7 @@ def test_what_was_recorded_comes_back_as_flags(tmp_path):
     assert (evaluate.allow_overlap, evaluate.seed, evaluate.resamples) == (True, 0, 1000)
     assert (report.examples, report.seed) == (3, 9)
     assert "3 images were taken out of the study" in html
-    for secret in ("/data", "/home/me", "/secret", "weights.pt"):
+    for secret in ("/data", "/somebody", "/secret", "weights.pt"):
         assert secret not in html
 
 
@@ -341,3 +357,29 @@ def test_the_commands_of_the_page_make_the_same_figures_again(made, tmp_path):
     pictures = [re.findall(r'title="(.*?)"', (root / "report" / "report.html").read_text()) for root in (first, again)]
     assert pictures[0] == pictures[1]
     assert commands((again / "report" / "report.html").read_text()) == lines
+
+
+@pytest.mark.slow
+def test_duplicates_and_failures_are_those_of_the_datasets(made):
+    _, root = made
+    study, html = Study(str(root)), (root / "report" / "report.html").read_text()
+    tables = Page(html).tables
+    problems = study.dataset("problems").to_table().to_pandas()
+    shown = {row[0]: (row[1], row[2]) for row in tables["problems"][1:]}
+    assert set(shown) == {name.replace("_", " ") for name in names("inspection")}
+    for name, (count, groups) in shown.items():
+        mine = problems[problems["problem"] == name.replace(" ", "_")]
+        assert int(count) == len(mine)
+        assert int(groups or 0) == mine["group_id"].nunique()
+    copies = problems[problems["problem"] == "exact_duplicates"]
+    manifest = study.dataset("manifest").to_table().to_pandas().set_index("image_key")
+    tiles = re.findall(r'<li class="tile plain" title="(.*?)">', html)
+    assert sorted(tiles) == sorted(manifest.loc[copies["image_key"], "image_id"])
+    assert html.count('alt="image of a group of copies"') == len(copies) == 2
+    assert "All groups," in " ".join(html.split())
+    failed = tables["failure-counts"][1:]
+    assert {(row[0], row[1], row[3]) for row in failed} == {
+        (name, "pack", "1") for name in ("pixels32", "small", "pixels32~pca8")
+    }
+    assert len(tables["failure-rows"]) == 2
+    assert re.search(r"<summary>1 images</summary>", html)
