@@ -294,6 +294,36 @@ def test_what_was_recorded_comes_back_as_flags(tmp_path):
         assert secret not in html
 
 
+def test_imported_vectors_and_probes_come_back_as_flags(tmp_path):
+    study = make_study(tmp_path)
+    where = ("embeddings", "encoder=plain")
+    said = {"encoder": "plain", "match": "uri", "key_column": "path", "vector_column": None, "dtype": "float16"}
+    more = {"stage": "import", "imported": ["a b.h5"], "matched_by": "uri", "parameters": said, "failed": 0}
+    study.write_json(study.require(*where) | more, *where, "run.json")
+    asked = {
+        "train": "split = 'train'",
+        "val": "true",
+        "test": "split = 'test'",
+        "seeds": [0, 4],
+        "epochs": 3,
+        "patience": 2,
+        "batch_size": 8,
+        "lr": 0.5,
+    }
+    probe = {"stage": "probe", "parameters": {"encoder": "plain", "weight_decay": 0.0, **asked}}
+    study.write_json(probe, "predictions", "encoder=plain", "run.json")
+    study.write_json({}, "as_published", "denner2024", "plain", "exact", "run.json")
+    html = Path(write_report(study, examples=0)).read_text()
+    _, taken, found, probed, _, published, _ = [parse(shlex.split(text)[1:]) for text in commands(html)]
+    assert (taken.command, taken.files, taken.encoder) == ("embeddings import", ["VECTORS_DIR/a b.h5"], "plain")
+    assert (taken.match, taken.key_column, taken.vector_column, taken.dtype_stored) == ("uri", "path", None, "float16")
+    assert found.command == "search"
+    assert {name: getattr(probed, name) for name in asked} == asked | {"seeds": (0, 4)}
+    assert (probed.encoder, probed.weight_decay) == (["plain"], 0)
+    assert (published.command, published.as_published) == ("evaluate", "denner2024")
+    assert "linear probes of plain</dt><dd>0, 4</dd>" in html
+
+
 def test_a_study_of_studies_says_how_it_was_asked_for(tmp_path):
     study = make_study(tmp_path)
     words = ["study", "index-size", "--encoder", "plain", "--sizes", "10,all"]
@@ -379,7 +409,7 @@ def test_duplicates_and_failures_are_those_of_the_datasets(made):
     assert "All groups," in " ".join(html.split())
     failed = tables["failure-counts"][1:]
     assert {(row[0], row[1], row[3]) for row in failed} == {
-        (name, "pack", "1") for name in ("pixels32", "small", "pixels32~pca8")
+        (name, "decode", "1") for name in ("pixels32", "small", "pixels32~pca8")
     }
     assert len(tables["failure-rows"]) == 2
     assert re.search(r"<summary>1 images</summary>", html)
