@@ -189,7 +189,7 @@ def _report(a: argparse.Namespace) -> None:
     from cbmir.report import leaderboard, leaderboard_text, write_report
 
     study = Study(a.study)
-    path = write_report(study)
+    path = write_report(study, examples=a.examples, seed=a.seed)
     print(leaderboard_text(leaderboard(study)))
     print(f"report: {path}")
 

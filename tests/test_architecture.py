@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "whole": ("patience",),
     "schemas": ("schemas",),
     "stages": (),
+    "commands": (),
     "store": ("patience", "schemas", "stages", "whole"),
     "select": ("errors", "store", "schemas"),
     "progress": (),
@@ -43,7 +44,10 @@ MAY_IMPORT = {
     "encoders": ("encoders", "images.geometry", "errors", "progress"),
     "datasets": ("datasets", "errors", "progress", "schemas", "select", "store", "images"),
     "statistics": ("statistics",),
-    "reducing.record": ("store",),  # what `vectors` and others ask of a reduced encoder; `reducing` reads vectors
+    "reducing.record": (
+        "commands",
+        "store",
+    ),  # what `vectors` and others ask of a reduced encoder; `reducing` reads vectors
     "reducing": ("reducing", "errors", "progress", "store", "vectors"),
     "reduce": (
         "reducing",
@@ -147,7 +151,7 @@ MAY_IMPORT = {
     ),
     "evaluate": ("as_published", "classifying", "evaluating", "errors", "progress", "store"),
     "as_published": ("as_published", "classifying", "errors", "select", "sql_files", "store"),
-    "classifying": ("classifying", "errors", "schemas", "select", "sql_files", "store", "vectors"),
+    "classifying": ("classifying", "commands", "errors", "schemas", "select", "sql_files", "store", "vectors"),
     "probe": ("classifying", "errors", "progress", "schemas", "searching.searchers", "select", "store", "vectors"),
     "querying": (
         "querying",
@@ -163,6 +167,7 @@ MAY_IMPORT = {
     ),
     "removing": (
         "removing",
+        "commands",
         "datasets.manifest",
         "datasets.remarks",
         "embedding.account",
@@ -175,7 +180,7 @@ MAY_IMPORT = {
     ),
     "removal": ("removing", "datasets.presence", "errors", "indexing.forget", "reducing.record", "schemas", "store"),
     "exclusions": ("errors", "inspecting.alike", "select", "store"),
-    "report": ("report", "errors", "images", "schemas", "select", "sql_files", "store"),
+    "report": ("report", "commands", "errors", "images", "schemas", "select", "sql_files", "store"),
     "views": ("schemas", "select", "stages", "store"),
     "session": ("errors", "schemas", "stages", "store", "views"),
     "frames": ("errors", "schemas", "select", "stages", "store"),

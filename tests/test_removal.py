@@ -17,6 +17,7 @@ import pytest
 
 import cbmir.removal as removal
 from cbmir.cli import main
+from cbmir.commands import KS as ASSUMED
 from cbmir.datasets import Options
 from cbmir.datasets.manifest import content_hash, write_manifest
 from cbmir.datasets.remarks import Remarks
@@ -25,7 +26,6 @@ from cbmir.errors import UserError
 from cbmir.evaluating.options import KS
 from cbmir.phantoms import draw_collection
 from cbmir.removal import RemoveOptions, StillThere, remove
-from cbmir.removing.figures import _KS
 from cbmir.removing.layout import KNOWN
 from cbmir.removing.names import Names
 from cbmir.removing.rewrite import remove_rows
@@ -770,7 +770,7 @@ def test_names_are_found_as_fast_among_many():
 
 
 def test_the_default_depths_are_those_of_evaluate():
-    assert tuple(_KS) == KS
+    assert tuple(ASSUMED) == KS
 
 
 def test_every_dataset_of_a_study_has_its_place_in_a_removal():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
 from cbmir.classifying.knn import TEST, VAL, Search, classify_by_neighbors
+from cbmir.commands import line
 from cbmir.schemas import CLASSIFICATION
 from cbmir.select import attach_manifest, connect, select_where
 from cbmir.store import Study
@@ -81,17 +81,10 @@ def _what_to_run(study: Study, test: Search) -> str:
     for column in asked["exclude_same"]:
         command += ["--exclude-same", column]
     command += ["--save-as", f"{test.index}-val"]
-    return f"{said}k is chosen on a search of the split val, which is not there; make it with: {_line(command)}"
+    return f"{said}k is chosen on a search of the split val, which is not there; make it with: {line(command)}"
 
 
 def _has_val(study: Study) -> bool:
     connection = connect()
     attach_manifest(connection, study)
     return bool(connection.execute("SELECT count(*) FROM manifest WHERE split = 'val'").fetchall()[0][0])
-
-
-def _line(command: list[str]) -> str:
-    """A command as it is typed; what has quotes in it stands in double ones."""
-    return " ".join(
-        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word) for word in command
-    )

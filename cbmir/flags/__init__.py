@@ -134,7 +134,7 @@ _ADD = {
     "evaluate": stages.evaluate,
     "probe": stages.probe,
     "study index-size": studies.index_size,
-    "report": common.study,
+    "report": common.report,
     "run": stages.run,
     "sql": ask.sql,
     "query": ask.query,

@@ -13,6 +13,18 @@ def study(command: ArgumentParser, *, required: bool = True) -> None:
     )
 
 
+def report(command: ArgumentParser) -> None:
+    study(command)
+    command.add_argument(
+        "--examples",
+        type=int,
+        default=60,
+        metavar="N",
+        help="queries shown with the images they found (default 60; fewer where the file would pass 15 MB)",
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice of these queries (default 0)")
+
+
 def overwrite(command: ArgumentParser) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace what was made otherwise")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
+from cbmir.commands import line, reduce_words
 from cbmir.store import Study, path_name
 
 MARK = "~pca"  # behind the name of the encoder whose vectors were reduced
@@ -33,11 +33,7 @@ def is_older(study: Study, run: dict[str, Any]) -> bool:
 
 def reduce_command(study: Study, parameters: dict[str, Any]) -> str:
     """The command line that makes reduced embeddings again, from the parameters in their run.json."""
-    words = ["cbmir", "reduce", "--study", study.address, "--encoder", parameters["source"]]
-    for name in ("pca", "gallery", "as_published", "queries"):
-        if parameters.get(name) is not None:
-            words += [f"--{name.replace('_', '-')}", str(parameters[name])]
-    return shlex.join(words)
+    return line(reduce_words(parameters, study.address))
 
 
 def reduce_command_by_name(study: Study, encoder: str) -> str:

@@ -8,28 +8,33 @@ from __future__ import annotations
 
 from typing import Any
 
+from cbmir.errors import UserError
 from cbmir.report.tables import leaderboard, leaderboard_text
 from cbmir.store import Study, run_record
 
 __all__ = ["leaderboard", "leaderboard_text", "query_page", "write_report"]
 
 FILE = "report.html"
+EXAMPLES = 60  # queries shown with what they found
 
 
-def write_report(study: Study, *, gallery_queries: int = 12, seed: int = 0) -> str:
+def write_report(study: Study, *, examples: int = EXAMPLES, seed: int = 0) -> str:
     """Render and publish report/report.html of a study that has metrics -> its path.
 
-    `gallery_queries` queries are shown with their neighbors; `seed` settles which, where several would do.
+    At most `examples` queries are shown with their neighbors, fewer where the file would grow beyond page.MOST_BYTES; `seed` settles which.
     """
-    from cbmir.report.page import render, study_page
+    from cbmir.report.page import bounded, study_page
     from cbmir.report.sources import Sources
 
+    for name, value in (("examples", examples), ("seed", seed)):
+        if value < 0:
+            raise UserError(f"--{name} {value}; expected 0 or more")
     sources = Sources(study)
-    context = study_page(sources, gallery_queries=gallery_queries, seed=seed)
+    context = study_page(sources, examples=examples, seed=seed)
     inputs = {"manifest": sources.manifest_run["fingerprint"], "metrics": sources.metrics_run["fingerprint"]}
-    parameters = {"gallery_queries": gallery_queries, "seed": seed}
+    parameters = {"examples": examples, "seed": seed}
     with study.publishing("report") as out:
-        study.write_bytes(render("report.html.j2", **context).encode(), *out.parts, FILE)
+        study.write_bytes(bounded("report.html.j2", context), *out.parts, FILE)
         out.run = run_record("report", parameters=parameters, inputs=inputs, rows=len(context["board"]))
     return study.path("report", FILE)
 

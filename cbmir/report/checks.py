@@ -37,11 +37,18 @@ def inspection(sources: Sources) -> dict[str, Any] | None:
 
 def _copies(sources: Sources, run: dict[str, Any]) -> dict[str, Any] | None:
     """The first groups of the worst kind of copies that there is, as pictures."""
-    counts = {entry["problem"]: entry["count"] for entry in run["summary"]}
-    kind = next((name for name in _SHOWN if counts.get(name)), None)
+    counts = {entry["problem"]: entry["groups"] for entry in run["summary"] if entry["count"]}
+    kind = next((name for name in _SHOWN if name in counts), None)
     if kind is None:
         return None
     groups: dict[int, list[dict[str, Any]]] = {}
     for row in sources.rows("copies", problem=kind, groups=_GROUPS, pictures=_PICTURES):
-        groups.setdefault(row["group_id"], []).append(row | {"picture": thumbnail(row["uri"])})
-    return {"name": kind.replace("_", " "), "groups": list(groups.values())}
+        groups.setdefault(row["group_id"], []).append(
+            row | {"image_id": bare(row["image_id"]), "picture": thumbnail(row["uri"])}
+        )
+    return {
+        "name": kind.replace("_", " "),
+        "groups": list(groups.values()),
+        "count": counts[kind] or 0,
+        "most": _PICTURES,
+    }

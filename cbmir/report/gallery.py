@@ -17,6 +17,7 @@ VOTES = 6  # labels of a vote, on the page of a query
 SIDE = 128  # pixels, long side of a thumbnail: a little more than it is shown at
 QUERY_SIDE = 320  # of the image that a person asks with
 QUALITY = 80
+MOST_BYTES = 10_000_000  # of pictures in the gallery, as text of the page
 
 
 def thumbnail(uri: str | None, *, side: int = SIDE) -> str | None:
@@ -29,7 +30,7 @@ def thumbnail(uri: str | None, *, side: int = SIDE) -> str | None:
     if not uri:
         return None
     try:
-        pixels = read_image(uri)
+        pixels = read_image(uri, lambda size: _reduction(max(size), side))
     except ImageError:
         return None
     image = Image.fromarray(pixels)
@@ -41,20 +42,57 @@ def thumbnail(uri: str | None, *, side: int = SIDE) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def cases(sources: Sources, search: dict[str, Any], *, relevance: str, n: int, seed: int) -> list[dict[str, Any]]:
-    """Queries of one search with their first SHOWN neighbors, each right or wrong, and thumbnails of all."""
+def _reduction(longest: int, side: int) -> int:
+    """How many times smaller a JPEG may be decoded, so that a thumbnail still averages over four pixels or more for each of its own."""
+    return next((factor for factor in (8, 4, 2) if longest // factor >= 2 * side), 1)
+
+
+def cases(
+    sources: Sources, search: dict[str, Any], *, relevance: str, n: int, seed: int
+) -> tuple[list[dict[str, Any]], int]:
+    """(Queries of one search with their first SHOWN neighbors, each right or wrong, and thumbnails of all; how many were chosen).
+
+    In the order in which they are wanted, each with the `bytes` of its pictures; those that would bring these beyond MOST_BYTES are left out.
+    """
     _stage(sources, search, relevance)
     chosen = sources.table("chosen", "gallery_queries", n=n, seed=seed)
     neighbors: dict[int, list[dict[str, Any]]] = {row["query_key"]: [] for row in chosen}
     for row in sources.rows("gallery_neighbors"):
         neighbors[row["query_key"]].append(row)
     pictures: dict[str, str | None] = {}
-    found = []
+    found: list[dict[str, Any]] = []
+    room = MOST_BYTES
     for query in chosen:
         shared = set(query["labels"])
         rows = [_tile(row, pictures, shared=shared) for row in neighbors[query["query_key"]]]
-        found.append(_tile(query, pictures) | {"neighbors": rows})
-    return found
+        case = _tile(query, pictures) | {"neighbors": rows}
+        case["bytes"] = sum(len(tile["picture"] or "") for tile in (case, *rows))
+        room -= case["bytes"]
+        if room < 0:
+            break
+        found.append(case)
+    return found, len(chosen)
+
+
+def shelves(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Cases -> {groups: [{label, cases}] by label, classes: [(class, how many cases have it)], right, wrong}; a case knows its `places` in classes."""
+    counts: dict[str, int] = {}
+    for case in found:
+        for name in case["classes"]:
+            counts[name] = counts.get(name, 0) + 1
+    classes = sorted(counts)
+    places = {name: place for place, name in enumerate(classes)}
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for case in sorted(found, key=lambda case: (case["label"], case["place_in_turn"])):
+        shown = case | {"places": " ".join(str(places[name]) for name in sorted(case["classes"]))}
+        groups.setdefault(case["label"], []).append(shown)
+    right = sum(case["is_right"] for case in found)
+    return {
+        "groups": [{"label": label, "cases": cases} for label, cases in groups.items()],
+        "classes": [(name, counts[name]) for name in classes],
+        "right": right,
+        "wrong": len(found) - right,
+    }
 
 
 def _stage(sources: Sources, search: dict[str, Any], relevance: str) -> None:

@@ -12,17 +12,22 @@ from typing import Any
 
 from cbmir.errors import UserError
 from cbmir.report.checks import inspection
+from cbmir.report.confusion import confusions
 from cbmir.report.figures import curves, swatches
-from cbmir.report.gallery import SHOWN, cases
-from cbmir.report.provenance import datasets, definitions, questions, remarks, versions
+from cbmir.report.gallery import SHOWN, cases, shelves
+from cbmir.report.heat import STEPS, heat_map
+from cbmir.report.provenance import datasets, definitions, questions, remarks, revisions, several_versions, versions
+from cbmir.report.recipe import recipe
 from cbmir.report.sources import Sources, bare
 from cbmir.report.tables import board, by_slice, labels, levels
 
 TEMPLATES = Path(__file__).parent / "templates"
 FAILURE_ROWS = 20
+MOST_BYTES = 14_500_000  # of the file: a mail takes it, and a phone opens it
+SCRIPTS = ("sort.js", "filter.js", "copy.js")
 
 
-def study_page(sources: Sources, *, gallery_queries: int, seed: int) -> dict[str, Any]:
+def study_page(sources: Sources, *, examples: int, seed: int) -> dict[str, Any]:
     """Everything that report.html.j2 names."""
     rows = board(sources)
     if not rows:
@@ -36,7 +41,8 @@ def study_page(sources: Sources, *, gallery_queries: int, seed: int) -> dict[str
     best = shown[order[0]]
     judged = sources.rows("judged")[0]
     relevance, k = judged["relevance"], judged["k"]
-    gallery = cases(sources, best, relevance=relevance, n=gallery_queries, seed=seed)
+    slices = _slices(sources, relevance=relevance, k=k)
+    gallery, chosen = cases(sources, best, relevance=relevance, n=examples, seed=seed)
     return {
         "title": os.path.basename(sources.study.root.rstrip("/")),
         "finished": sources.metrics_run["finished"],
@@ -55,10 +61,13 @@ def study_page(sources: Sources, *, gallery_queries: int, seed: int) -> dict[str
         "swatches": swatches(len(order)),
         "levels": levels(sources),
         "labels": labels(sources, order[0], k=k) if relevance == "label" else None,
-        "slices": _slices(sources, relevance=relevance, k=k),
+        "slices": slices,
+        "heat": heat_map(slices["label"], order) if relevance == "label" else None,
+        "confusions": confusions(sources, order),
         "same_patient": sources.rows("same_patient")[0],
         "gallery": gallery,
-        "gallery_asked": gallery_queries,
+        "chosen": chosen,
+        "examples": examples,
         "seed": seed,
         "shown_neighbors": SHOWN,
         "failure_counts": _without_paths(sources.rows("failure_counts")),
@@ -69,7 +78,31 @@ def study_page(sources: Sources, *, gallery_queries: int, seed: int) -> dict[str
         "definitions": definitions(sources),
         "commands": questions(relevance=relevance, k=k),
         "versions": versions(sources),
+        "several": several_versions(sources),
+        "revisions": revisions(sources),
+        "recipe": recipe(sources, examples=examples, seed=seed),
     }
+
+
+def bounded(template: str, context: dict[str, Any]) -> bytes:
+    """The page as a file of at most MOST_BYTES: queries of the gallery are left out from the last on, and the page says how many."""
+    page = render(template, **context).encode()
+    over = len(page) - MOST_BYTES
+    if over <= 0:
+        return page
+    room = sum(case["bytes"] for case in context["gallery"]) - over
+    return render(template, **context | {"gallery": _fitting(context["gallery"], room)}).encode()
+
+
+def _fitting(gallery: list[dict[str, Any]], room: int) -> list[dict[str, Any]]:
+    """The first cases whose pictures come to at most `room` bytes."""
+    kept = []
+    for case in gallery:
+        room -= case["bytes"]
+        if room < 0:
+            break
+        kept.append(case)
+    return kept
 
 
 def _slices(sources: Sources, *, relevance: str, k: int) -> dict[str, list[dict[str, Any]]]:
@@ -93,7 +126,7 @@ def render(template: str, **context: Any) -> str:
 def _environment():
     import jinja2
 
-    script = (TEMPLATES / "sort.js").read_text().strip()
+    script = "\n".join((TEMPLATES / name).read_text().strip() for name in SCRIPTS)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -101,15 +134,31 @@ def _environment():
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"pct": percent, "count": count, "date": date, "breaks": breaks}
+    environment.filters |= {
+        "shelves": shelves,
+        "whole": whole,
+        "pct": percent,
+        "count": count,
+        "date": date,
+        "breaks": breaks,
+    }
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment.globals |= {"script": script, "script_digest": digest}  # the page's policy lets only this script run
+    environment.globals |= {
+        "script": script,
+        "script_digest": digest,
+        "ramp": range(STEPS),
+    }  # the page's policy lets only this script run
     return environment
 
 
 def percent(share: float | None) -> str:
     """0.6234 -> '62.3'; None -> '–'."""
     return "–" if share is None else f"{100 * share:.1f}"
+
+
+def whole(share: float | None) -> str:
+    """0.6234 -> '62', 0.001 -> '<1'; None and 0 -> ''."""
+    return "" if not share else "<1" if share < 0.005 else f"{100 * share:.0f}"
 
 
 def count(number: int | None) -> str:

@@ -112,16 +112,24 @@ def questions(*, relevance: str, k: int) -> list[dict[str, str]]:
 
 
 def versions(sources: Sources) -> list[tuple[str, str]]:
-    """Package -> version, or versions where the stages ran with different ones."""
-    found: dict[str, set[str]] = {}
-    runs = [
-        sources.manifest_run,
-        *sources.embeddings_runs.values(),
-        *sources.neighbors_runs.values(),
-        sources.metrics_run,
-    ]
-    for run in runs:
-        for package, version in (run.get("versions") or {}).items():
-            if version:
-                found.setdefault(package, set()).add(version)
-    return [(package, ", ".join(sorted(numbers))) for package, numbers in sorted(found.items())]
+    """Package -> version, as the evaluation had it."""
+    return sorted(
+        (package, version) for package, version in (sources.metrics_run.get("versions") or {}).items() if version
+    )
+
+
+def several_versions(sources: Sources) -> bool:
+    """Whether a stage ran with other versions than the evaluation."""
+    last = sources.metrics_run.get("versions")
+    return any(run.get("versions") != last for run in _runs(sources))
+
+
+def revisions(sources: Sources) -> list[str]:
+    """The git revisions of cbmir that the stages ran with, in their order; none for an installed package."""
+    return list(dict.fromkeys(run["git"] for run in _runs(sources) if run.get("git")))
+
+
+def _runs(sources: Sources) -> list[dict[str, Any]]:
+    """run.json of everything behind the figures, in the order of the stages."""
+    embeddings, neighbors = sources.embeddings_runs.values(), sources.neighbors_runs.values()
+    return [sources.manifest_run, *embeddings, *neighbors, sources.metrics_run]
