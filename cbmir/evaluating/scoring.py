@@ -40,7 +40,7 @@ class Scores:
     notes: list[str] = field(default_factory=list)
 
 
-_NO_SAMPLE = {"sampling": None, "seed": None, "n_vanished": None}
+_NO_SAMPLE = {"sampling": None, "seed": None, "sample_size": None, "n_vanished": None}
 STEPS = len(LEVELS) + 1  # after each of which `score` tells how far it is
 
 

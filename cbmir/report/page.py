@@ -12,10 +12,11 @@ from typing import Any
 
 from cbmir.errors import UserError
 from cbmir.report.checks import inspection
-from cbmir.report.figures import curves, swatches
+from cbmir.report.charts.curves import curves, swatches
 from cbmir.report.gallery import SHOWN, cases
 from cbmir.report.provenance import datasets, definitions, questions, remarks, versions
 from cbmir.report.sources import Sources, bare
+from cbmir.report.studies import sections
 from cbmir.report.tables import board, by_slice, labels, levels
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -53,6 +54,7 @@ def study_page(sources: Sources, *, gallery_queries: int, seed: int) -> dict[str
         "judged": judged,
         "panels": curves(sources.rows("curves", relevance=relevance), order),
         "swatches": swatches(len(order)),
+        "studies": sections(sources.study),
         "levels": levels(sources),
         "labels": labels(sources, order[0], k=k) if relevance == "label" else None,
         "slices": _slices(sources, relevance=relevance, k=k),

@@ -45,6 +45,7 @@ METRICS = pa.schema(
             nullable=True,
         ),
         field("seed", pa.int32(), "of that sample; null: all of the gallery", nullable=True),
+        field("sample_size", pa.int64(), "images asked for; samples of whole patients have a few more", nullable=True),
         field(
             "n_vanished",
             pa.int64(),
