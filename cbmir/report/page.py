@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cbmir.errors import UserError
-from cbmir.report.checks import inspection
 from cbmir.report.charts.curves import curves, swatches
+from cbmir.report.checks import inspection
 from cbmir.report.gallery import SHOWN, cases
 from cbmir.report.provenance import datasets, definitions, questions, remarks, versions
 from cbmir.report.sources import Sources, bare

@@ -28,18 +28,22 @@ def sections(study: Study) -> list[dict[str, Any]]:
     asked = Asked(study)
     found = []
     for name, title, charts in _SECTIONS:
-        shown = [_figure(drawn) for drawn in asked.charts(*charts)]
+        shown: list[dict[str, Any]] = []
+        for drawn in asked.charts(*charts):
+            shown.append(_figure(drawn, told=any(before["statement"] == drawn.statement for before in shown)))
         if shown:
             gone = vanished(asked) if name == "index-size" else None
             found.append({"id": name, "title": title, "charts": shown, "vanished": gone})
     return found
 
 
-def _figure(drawn: Drawn) -> dict[str, Any]:
-    table = drawn.table
+def _figure(drawn: Drawn, *, told: bool) -> dict[str, Any]:
+    """told: whether its table stands below an earlier chart of the section."""
+    chart, table = drawn.chart, None if told else drawn.table
     return {
-        "name": drawn.chart.name, "title": drawn.chart.title, "note": drawn.chart.note, "sentence": drawn.sentence, "svg": drawn.on_page(),
-        "table": table, "rows": table.rows[:MOST_ROWS], "left_out": max(0, len(table.rows) - MOST_ROWS), "statement": drawn.statement,
+        "name": chart.name, "title": chart.title, "note": chart.note, "sentence": drawn.sentence, "svg": drawn.on_page(),
+        "table": table, "rows": table.rows[:MOST_ROWS] if table else [], "left_out": max(0, len(table.rows) - MOST_ROWS) if table else 0,
+        "statement": drawn.statement,
     }  # fmt: skip
 
 

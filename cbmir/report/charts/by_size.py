@@ -11,7 +11,7 @@ from cbmir.report.charts.look import CHANCE, INK, expected, looks
 from cbmir.report.charts.words import Row
 
 SIZE = "gallery images"
-EXTRAPOLATION = "extrapolation: the fit, with its 95 % interval"
+EXTRAPOLATION = "extrapolation (bars: 95 %)"
 CHANCE_NAME = "chance"
 _BAND = "range over {n} samples"
 _STEPS = 40  # of a fitted curve
@@ -75,6 +75,7 @@ def over_size(titled: dict[str, list[Row]], *, order: Sequence[str], y: str, col
             one,
             [row["gallery_size"] for row in rows],
             label=SIZE if place >= len(axes) - min(columns, len(axes)) else "",
+            columns=columns,
         )
         one.set_ylabel(y if place % columns == 0 else "")
     highest = [row[key] for row in rows for key in ("value", "high", "chance") if row.get(key) is not None]
@@ -85,11 +86,13 @@ def over_size(titled: dict[str, list[Row]], *, order: Sequence[str], y: str, col
 def panel(axes: Any, rows: Sequence[Row], chosen: dict[tuple[str, str], dict[str, Any]], *, zone: bool) -> None:
     """All lines of one panel, and chance as the first of them has it."""
     groups = {key: group for key, group in lines(rows).items() if key in chosen}
+    first = lines(stands_for(rows))  # the others' extrapolations, next to these, are in the table
     for place, (key, group) in enumerate(groups.items()):
         known = measured(group)
         if known:
             measured_line(axes, known, chosen[key], place=place)
-        _expected_line(axes, known, beyond(group), chosen[key], place=place, of=len(groups))
+        if key in first:
+            _expected_line(axes, known, beyond(group), chosen[key], place=list(first).index(key), of=len(first))
     for group in groups.values():
         known = [row for row in measured(group) if row["chance"] is not None]
         if known:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cbmir.report.charts.words import size
 
 WIDTH = 7.2  # inches
-_LETTER = 0.0665  # inches that a letter of the legend takes, and more for the line before it
-_SAMPLE = 0.62
+_LETTER, _SAMPLE = 0.063, 0.62  # inches: a letter of the legend, and the line before each name
+_TICKS = 17  # sizes below panels that are as wide as the page
 
 
 def panels(count: int, *, columns: int, height: float = 2.25, legend: dict[str, Any]) -> tuple[Any, list[Any]]:
@@ -18,7 +18,7 @@ def panels(count: int, *, columns: int, height: float = 2.25, legend: dict[str, 
 
     columns = min(columns, count)
     rows = -(-count // columns)
-    across = max(1, min(4, int(WIDTH / (_SAMPLE + _LETTER * max(map(len, legend), default=1)))))
+    across = _across(list(legend))
     lines = -(-len(legend) // across)
     figure = Figure(figsize=(WIDTH, rows * height + 0.17 * lines + 0.15), layout="constrained")
     figure.get_layout_engine().set(hspace=0.06, wspace=0.04)
@@ -36,6 +36,16 @@ def panels(count: int, *, columns: int, height: float = 2.25, legend: dict[str, 
     return figure, axes
 
 
+def _across(names: Sequence[str]) -> int:
+    """Columns of a legend that fit on the page."""
+    for columns in (4, 3, 2):
+        lines = -(-len(names) // columns)
+        longest = [max(map(len, names[i : i + lines])) for i in range(0, len(names), lines)]
+        if len(names) >= columns and sum(_SAMPLE + _LETTER * letters for letters in longest) <= WIDTH:
+            return columns
+    return 1
+
+
 def shares(axes: Sequence[Any], values: Sequence[float]) -> None:
     """The same y axis from 0 for panels of shares: a little above the highest of `values`."""
     top = min(1.03, max(0.05, max(values, default=1.0) * 1.08))
@@ -43,16 +53,18 @@ def shares(axes: Sequence[Any], values: Sequence[float]) -> None:
         one.set_ylim(0, top)
 
 
-def sizes_below(axes: Any, sizes: Sequence[float], *, label: str, room: float = 1.25, names: Any = None) -> None:
-    """A logarithmic x axis with ticks at those of `sizes` that have room beside each other; `names` says a size."""
+def sizes_below(
+    axes: Any, sizes: Sequence[float], *, label: str, columns: int, room: float = 1.25, say: Callable[[int], str] = size
+) -> None:
+    """A logarithmic x axis, of one of `columns` panels, with ticks at those of `sizes` that have room beside each other; `say` names a size."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     low, high = min(sizes) / room, max(sizes) * room
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(FixedLocator(_apart(sorted(set(sizes)), ratio=(high / low) ** (1 / 8.5))))
+    axes.xaxis.set_major_locator(FixedLocator(_apart(sorted(set(sizes)), ratio=(high / low) ** (columns / _TICKS))))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: (names or size)(round(n))))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: say(round(n))))
     axes.set_xlabel(label)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from cbmir.report.charts.chart import Chart, Table, table
 from cbmir.report.charts.grid import panels, shares, sizes_below
-from cbmir.report.charts.look import look
+from cbmir.report.charts.look import SMALL, look
 from cbmir.report.charts.words import Row, brief, metric, number, share
 
 _PIXELS = "image size, pixels"
@@ -20,7 +20,7 @@ def draw(rows: list[Row], order: Sequence[str]) -> Any:
     micro = [row for row in rows if row["average"] == "micro"] or rows
     titled = _figures(micro)
     bases = _bases(rows)
-    styles = {name: look(place) for place, name in enumerate(bases)}
+    styles = {name: look(place, size=SMALL) for place, name in enumerate(bases)}
     timed = [row for row in next(iter(titled.values())) if row["seconds_per_image"]]
     legend = {name: Line2D([], [], **style) for name, style in styles.items()}
     figure, axes = panels(len(titled) + bool(timed), columns=2, height=2.4, legend=legend)
@@ -35,7 +35,7 @@ def draw(rows: list[Row], order: Sequence[str]) -> Any:
         _lines(axes[-1], [row | {"ci_low": None} for row in timed], styles, key="seconds_per_image")
         axes[-1].set_ylim(0, max(row["seconds_per_image"] for row in timed) * 1.12)
     for one in axes:
-        sizes_below(one, pixels, label=_PIXELS, room=1.15, names=str)
+        sizes_below(one, pixels, label=_PIXELS, columns=2, room=1.15, say=str)
     return figure
 
 

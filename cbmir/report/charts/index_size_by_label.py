@@ -8,7 +8,7 @@ from typing import Any
 from cbmir.report.charts import by_size as sizes
 from cbmir.report.charts.chart import Chart, Table, by_size
 from cbmir.report.charts.index_size import ENCODER, cell
-from cbmir.report.charts.words import Row, brief, metric
+from cbmir.report.charts.words import Row, brief, metric, short
 
 PANELS = 12
 _LETTERS = 30  # of a label over its panel
@@ -19,7 +19,7 @@ def draw(rows: list[Row], order: Sequence[str]) -> Any:
     titled: dict[str, list[Row]] = {}
     for row in sizes.stands_for(rows):
         if row["place"] <= PANELS:
-            titled.setdefault(f"{row['place']}. {_short(row['slice'])}", []).append(row)
+            titled.setdefault(f"{row['place']}. {short(row['slice'], _LETTERS)}", []).append(row)
     return sizes.over_size(titled, order=order, y=metric(rows[0]), columns=3, height=1.75)
 
 
@@ -29,18 +29,13 @@ def says(rows: list[Row], order: Sequence[str]) -> str:
     gain, lose = (sum(float(brief(sign * change)) > 0 for change in changes.values()) for sign in (1, -1))
     first = [row for row in sizes.measured(sizes.stands_for(rows)) if row["place"] == 1 and row["encoder"] == order[0]]
     said = f"Of {len(changes):,} labels {gain:,} gain with the size of the gallery, {lose:,} lose"
-    if len(first) < 2:
+    if len(first) < 2 or not first[0]["change"]:
         return f"{said}."
     start, end = first[0], first[-1]
     return (
         f"{said}; {start['slice']} changes most: {metric(start)} of {sizes.named(start)} goes from {brief(start['value'])} at "
         f"{start['gallery_size']:,} images to {brief(end['value'])} at {end['gallery_size']:,}."
     )
-
-
-def _short(label: str) -> str:
-    """The end of a long label, which says what is the matter."""
-    return label if len(label) <= _LETTERS else "…" + label[-_LETTERS + 1 :]
 
 
 def _table(rows: list[Row]) -> Table:

@@ -31,7 +31,7 @@ def draw(rows: list[Row], order: Sequence[str]) -> Any:
         one.set_title(_title(name, rows))
         for place, (key, group) in enumerate(sizes.lines(here).items()):
             sizes.measured_line(one, group, chosen[key], place=place)
-        sizes_below(one, [row["gallery_size"] for row in drawn], label=sizes.SIZE)
+        sizes_below(one, [row["gallery_size"] for row in drawn], label=sizes.SIZE, columns=3)
         _scale(one, name, [row[key] for row in here for key in ("value", "low", "high") if row[key] is not None])
     return figure
 
@@ -41,13 +41,13 @@ def _scale(axes: Any, name: str, values: list[float]) -> None:
         least = min(values)
         axes.set_ylim(max(0.0, least - 0.08 * (1.02 - least)), 1.02 if least < 0.9 else 1 + 0.1 * (1.005 - least))
     elif min(values) > 0:
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
         axes.set_yscale("log")
         axes.set_ylim(min(values) / 1.6, max(values) * 1.6)
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _title(quantity: str, rows: list[Row]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from cbmir.report.charts.chart import Chart, Table, table
 from cbmir.report.charts.grid import WIDTH
 from cbmir.report.charts.look import CHANCE, COLORS, INK
-from cbmir.report.charts.words import Row, brief, metric, number, share, several
+from cbmir.report.charts.words import Row, brief, metric, number, several, share
 
 _ROW = 0.23  # inches
 _LOOK = {"micro": {"color": COLORS[0], "marker": "o"}, "macro": {"color": COLORS[1], "marker": "s"}}
@@ -21,13 +21,15 @@ def draw(rows: list[Row], order: Sequence[str]) -> Any:
     encoders = _ranked(rows)
     averages = [name for name in _LOOK if any(row["average"] == name for row in rows)]
     figure = Figure(figsize=(WIDTH, 0.8 + _ROW * max(2, len(encoders))), layout="constrained")
+    farthest = [*(row["chance"] or 0.0 for row in rows), *(_or(row, "ci_high") for row in rows)]
     places = {encoder: -place for place, encoder in enumerate(encoders)}
     for column, average in enumerate(averages):
         axes = figure.add_subplot(1, len(averages), column + 1)
         here = [row for row in rows if row["average"] == average]
         _panel(axes, here, places, _LOOK[average])
         axes.set_title(average)
-        axes.set_xlabel(f"{metric(here[0] | {'metric': 'precision_at_k'})}, {here[0]['relevance']}")
+        axes.set_xlabel(f"{metric(here[0] | {'metric': 'precision_at_k'})}, {here[0]['relevance']} (dashed: chance)")
+        axes.set_xlim(0, min(1.03, max(0.05, 1.08 * max(farthest))))
         axes.set_yticks(list(places.values()), list(places) if column == 0 else [""] * len(places))
         axes.set_ylim(min(places.values()) - 0.7, 0.7)
     return figure
@@ -49,7 +51,6 @@ def _panel(axes: Any, rows: list[Row], places: dict[str, int], style: dict[str, 
     chance = [row["chance"] for row in rows if row["chance"] is not None]
     if chance:
         axes.axvline(max(chance), gid="chance-of-panel", **CHANCE)
-    axes.set_xlim(0, min(1.03, max(0.05, 1.08 * max([*chance, *(_or(row, "ci_high") for row in rows)]))))
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=0)
     axes.grid(axis="x")

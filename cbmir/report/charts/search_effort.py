@@ -7,11 +7,12 @@ from typing import Any
 
 from cbmir.report.charts.chart import Chart, Table, table
 from cbmir.report.charts.grid import panels, sizes_below
-from cbmir.report.charts.look import INK, look
-from cbmir.report.charts.words import Row, brief, metric, number, share
+from cbmir.report.charts.look import INK, SMALL, look
+from cbmir.report.charts.words import Row, brief, metric, number, share, short
 
 ENCODERS = 4  # that are drawn; the table has all
 _GOOD = 0.99
+_LETTERS = 46  # of an encoder over its panels
 _RING = {
     "linestyle": "none",
     "marker": "o",
@@ -73,7 +74,7 @@ def _draw(rows: list[Row], order: Sequence[str], *, key: str, label: str) -> Any
     encoders = [name for name in order if any(row["encoder"] == name for row in rows)][:ENCODERS]
     rows = [row for row in rows if row["encoder"] in encoders]
     kinds = list(dict.fromkeys(setting(row) for row in rows if not is_exact(row)))
-    styles = {name: look(place) for place, name in enumerate(kinds)}
+    styles = {name: look(place, size=SMALL) for place, name in enumerate(kinds)}
     fast = key == "queries_per_second"
     legend = _legend(styles, exact=any(map(is_exact, rows)), front=fast and any(row["is_pareto"] for row in rows))
     figure, axes = panels(len(columns) * len(encoders), columns=len(columns), height=2.5, legend=legend)
@@ -82,9 +83,9 @@ def _draw(rows: list[Row], order: Sequence[str], *, key: str, label: str) -> Any
         encoder, column = encoders[place // len(columns)], columns[place % len(columns)]
         here = [row for row in _of(rows, column) if row["encoder"] == encoder]
         _panel(one, here, styles, key=key)
-        one.set_title(encoder if len(encoders) > 1 else "")
+        one.set_title(short(encoder, _LETTERS) if len(encoders) > 1 else "")
         one.set_ylabel(metric({"metric": column[0], "k": column[1]}))
-        sizes_below(one, _round(xs) if fast else xs, label=label, room=1.3, names=lambda n: f"{n:,}")
+        sizes_below(one, _round(xs) if fast else xs, label=label, columns=2, room=1.3, say=lambda n: f"{n:,}")
         one.set_xlim(min(xs) / 1.3, max(xs) * 1.3)
     return figure
 
@@ -143,7 +144,8 @@ def says(rows: list[Row], order: Sequence[str]) -> str:
     )
     name = metric({"metric": column[0], "k": column[1]})
     graphs = sum(not is_exact(row) for row in mine)
-    said = f"With {order[0]}, {len(front)} of {graphs} graphs and efforts are on the Pareto front of speed and {name}."
+    points = f"{len(front)} of {graphs} graphs and efforts are on the Pareto front of speed and {name}"
+    said = f"With {order[0]}, {points if graphs else 'no graph was searched'}."
     if front:
         said += f" The fastest, {_point(front[0], name)}."
     good = [row for row in front if row["value"] >= _GOOD]

@@ -45,6 +45,11 @@ def size(images: int) -> str:
     return f"{images:g}"
 
 
+def short(name: str, letters: int) -> str:
+    """A long name by its end, which tells it from others: 'XR/chest/Nodule' -> '…Nodule'."""
+    return name if len(name) <= letters else "…" + name[1 - letters :]
+
+
 def several(words: Iterable[str]) -> str:
     """['a', 'b', 'c'] -> 'a, b and c'."""
     *most, last = words
