@@ -95,5 +95,5 @@ CHART = Chart(
     says,
     _table,
     "Each point is the mean over samples of the gallery of that size; larger samples hold the smaller ones. Queries whose every relevant image is "
-    "missing from a sample are left out there, so the queries of small samples are fewer; those answerable at every size are shown by themselves.",
+    "missing from a sample are left out there, so the queries of small samples are fewer. Queries answerable at every size have panels of their own where the study has figures of them.",
 )

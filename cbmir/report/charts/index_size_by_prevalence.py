@@ -49,5 +49,5 @@ CHART = Chart(
     draw,
     says,
     _table,
-    "Queries by how many gallery images have their label: thirds of the labels, from the rarest.",
+    "Thirds of the labels by how many images of the whole gallery have them; of a query with several labels the rarest counts.",
 )
