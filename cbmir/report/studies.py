@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cbmir.report.charts.words import brief, several
+from cbmir.report.charts.words import number, several
 from cbmir.report.drawn import Asked, Drawn, without_header
 from cbmir.sql_files import read
 from cbmir.store import Study
@@ -64,6 +64,7 @@ def _told(rows: list[dict[str, Any]]) -> str:
     here = [row for row in mine if row["gallery_size"] == least]
     gone = sorted(row["label"] for row in here if row["gone"])
     queries = sum(row["n_queries"] for row in here)
+    left = "1 query a sample is" if queries == 1 else f"{number(queries)} queries a sample are"
     names = gone if len(gone) <= _NAMED else [*gone[:_NAMED], f"{len(gone) - _NAMED:,} more"]
     words = f"{len(gone):,} {'label has' if len(gone) == 1 else 'labels have'} nothing to find in at least one sample of {least:,} images"
     said = (
@@ -71,5 +72,5 @@ def _told(rows: list[dict[str, Any]]) -> str:
         if gone
         else f"Every label has something to find in every sample of {least:,} images"
     )
-    said += f"; {brief(queries).removesuffix('.00')} queries a sample are left out of the figures there, because nothing that is relevant to them is in it"
+    said += f"; {left} left out of the figures there, because nothing that is relevant to them is in it"
     return said + (f". The largest samples that leave any out have {most:,} images." if most > least else ".")
