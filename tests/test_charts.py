@@ -22,13 +22,14 @@ from cbmir.report.charts.every import CHARTS
 from cbmir.report.charts.ink import on_paper
 from cbmir.report.drawn import Asked
 from cbmir.report.fresh import is_fresh
+from cbmir.sql_files import read
 from cbmir.store import Study, fingerprint, path_name, run_record
 from cbmir.study import Study as PythonStudy
+from tests.processes import cbmir
 from tests.scaling_studies import (
     ENCODERS,
     INDEXES,
     LABELS,
-    SEEDS,
     SIZES,
     add_search,
     cost_rows,
@@ -557,7 +558,20 @@ def test_vanished_labels_are_counted(tmp_path):
     assert {(row["samples"], row["gone"], row["touched"], row["n_queries"]) for row in rows} == {(3, 2, 3, 40.0)}
 
 
+def test_every_chart_and_its_statement_are_documented():
+    page = (Path(__file__).parents[1] / "docs" / "figures.md").read_text()
+    for chart in CHARTS:
+        assert re.search(rf"^\| `{chart.name}` \|.*\(\.\./sql/report/{chart.statement}\.sql\)", page, re.MULTILINE), (
+            chart.name
+        )
+
+
+def test_a_statement_can_be_piped(study):
+    done = cbmir("sql", "--study", study.address, input=read("report", "index_size"))
+    assert done.returncode == 0, done.stderr
+    assert f"{len(Asked(study).rows('index_size'))} rows" in done.stdout
+
+
 def test_gids_are_in_the_files(files):
     kinds = set(re.findall(rb'id="([a-z]+)-of-', files["index_size.svg"]))
     assert {b"measured", b"band", b"extrapolation", b"expected", b"chance", b"zone"} <= kinds
-    assert SEEDS == (0, 1, 2)
