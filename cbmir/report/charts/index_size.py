@@ -7,7 +7,7 @@ from typing import Any
 
 from cbmir.report.charts import by_size as sizes
 from cbmir.report.charts.chart import Chart, Table, by_size
-from cbmir.report.charts.words import MODELS, Row, brief, metric, several, share, went
+from cbmir.report.charts.words import MODELS, Row, brief, metric, share, went
 
 _SAID = 3  # lines that the sentence is about
 _POPULATIONS = {"all": "all queries", "population": "queries answerable at every size"}
@@ -82,7 +82,7 @@ ENCODER = {"encoder": lambda row: row["encoder"], "index": sizes.variant}
 def _table(rows: list[Row]) -> Table:
     heads = {
         "figure": lambda row: f"P@{row['k']}, {row['average']}",
-        "queries": lambda row: several([_POPULATIONS[row["slice_by"]]]),
+        "queries": lambda row: _POPULATIONS[row["slice_by"]],
     }
     return by_size(rows, heads | ENCODER, cell)
 
