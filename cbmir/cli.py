@@ -186,11 +186,13 @@ def _probe(a: argparse.Namespace) -> None:
 
 
 def _report(a: argparse.Namespace) -> None:
-    from cbmir.report import leaderboard, leaderboard_text, write_report
+    from cbmir.report import leaderboard, leaderboard_text, write_figures, write_report
 
     study = Study(a.study)
     path = write_report(study, examples=a.examples, seed=a.seed)
+    charts = write_figures(study)
     print(leaderboard_text(leaderboard(study)))
+    print(f"figures: {study.path('figures')} ({len(charts)} files)")
     print(f"report: {path}")
 
 

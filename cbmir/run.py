@@ -15,7 +15,7 @@ from cbmir.evaluating.options import EvaluateOptions
 from cbmir.evaluating.overlap import refuse_overlap
 from cbmir.exclusions import exclusion_codes
 from cbmir.index import IndexOptions, build_index, index_line, refuse_bad_name
-from cbmir.report import leaderboard, leaderboard_text, write_report
+from cbmir.report import leaderboard, leaderboard_text, write_figures, write_report
 from cbmir.search import EXACT, SearchOptions, search
 from cbmir.select import keys_where
 from cbmir.store import Study
@@ -62,8 +62,10 @@ def run(study: Study, encoders: list[str], options: RunOptions, *, say=print) ->
     record = evaluate(study, options.evaluate, say=say)
     say(f"metrics: {record['rows']:,} figures of {len(record['inputs'])} searches")
     path = write_report(study)
+    charts = write_figures(study)
     say("")
     say(leaderboard_text(leaderboard(study)))
+    say(f"figures: {study.path('figures')} ({len(charts)} files)")
     say(f"report: {path}")
     return path
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from cbmir.schemas import CONTRACTS
 from cbmir.select import attach, connect
+from cbmir.sql_files import create_view
 from cbmir.stages import MADE_BY
 from cbmir.store import Study, path_name
 
@@ -36,6 +37,7 @@ VIEWS = {
     "scaling_costs": "encoder x index x sample: recall, seconds, bytes",
     "vanished": "encoder x sample x label that has nothing to find in it",
     "fits": "curve over gallery sizes x model x size predicted",
+    "scaling_curves": "curve over gallery sizes x size: mean and range over the samples, and what its fit expects of larger ones",
     "search_effort": "encoder x type of graph x expansion x re-ranking x metric x k",
     "image_sizes": "encoder at an image size",
     "runs": "dataset of the study, with what its run.json says",
@@ -61,6 +63,7 @@ def open_views(study: Study) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
         opening.by_index(dataset)
     for dataset in (*_FIGURES[1:], *_STUDIES):
         opening.whole(dataset)
+    opening.curves()
     opening.metrics()
     opening.named("classification", None)
     opening.by_encoder("predictions", "predictions")
@@ -116,6 +119,16 @@ class _Opening:
         """Figures of searches of the whole gallery, and of samples of it."""
         found = [dataset for dataset in ("metrics", "scaling") if dataset == "scaling" or self._finished(dataset)]
         self._union("metrics", (), [((), (dataset,)) for dataset in found if self.study.run_of(dataset)])
+
+    def curves(self) -> None:
+        """What samples of one size have in common; curves that nothing was fitted to are curves, too."""
+        found = listed(self.connection)
+        if "scaling" in found:
+            if "fits" not in found:
+                self.connection.execute(
+                    f"CREATE VIEW fits AS FROM {self._table('_fits', CONTRACTS['fits'].empty_table())}"
+                )
+            create_view(self.connection, "scaling_curves", "report", "scaling_curves")
 
     def named(self, dataset: str, column: str | None) -> None:
         """A dataset with a directory a name, which stands in `column`; None: the rows say themselves what they are of."""

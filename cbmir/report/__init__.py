@@ -1,4 +1,4 @@
-"""Stage: metrics -> the report, one HTML file that opens without a network; and a leaderboard for the terminal.
+"""Stage: metrics -> the report, one HTML file that opens without a network; its charts as files for papers; and a leaderboard for the terminal.
 
 Every figure comes from a statement under sql/report/, asked over the study's datasets; Python and the templates only lay
 out rows.
@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from cbmir.errors import UserError
+from cbmir.report.figures import write_figures
 from cbmir.report.tables import leaderboard, leaderboard_text
 from cbmir.store import Study, run_record
 
-__all__ = ["leaderboard", "leaderboard_text", "query_page", "write_report"]
+__all__ = ["leaderboard", "leaderboard_text", "query_page", "write_figures", "write_report"]
 
 FILE = "report.html"
 EXAMPLES = 60  # queries shown with what they found

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from cbmir.errors import UserError
+from cbmir.report.charts.curves import curves, swatches
 from cbmir.report.checks import inspection
 from cbmir.report.confusion import confusions
-from cbmir.report.figures import curves, swatches
 from cbmir.report.gallery import SHOWN, cases, shelves
 from cbmir.report.heat import STEPS, heat_map
 from cbmir.report.provenance import datasets, definitions, questions, remarks, revisions, several_versions, versions
 from cbmir.report.recipe import recipe
 from cbmir.report.sources import Sources, bare
+from cbmir.report.studies import sections
 from cbmir.report.tables import board, by_slice, labels, levels
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -59,6 +60,7 @@ def study_page(sources: Sources, *, examples: int, seed: int) -> dict[str, Any]:
         "judged": judged,
         "panels": curves(sources.rows("curves", relevance=relevance), order),
         "swatches": swatches(len(order)),
+        "studies": sections(sources.study),
         "levels": levels(sources),
         "labels": labels(sources, order[0], k=k) if relevance == "label" else None,
         "slices": slices,

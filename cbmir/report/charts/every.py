@@ -1,0 +1,27 @@
+"""All charts, in the order of the report."""
+
+from __future__ import annotations
+
+from cbmir.report.charts import (
+    image_size,
+    index_size,
+    index_size_anatomy,
+    index_size_by_label,
+    index_size_by_prevalence,
+    index_size_costs,
+    leaderboard_forest,
+    search_effort,
+)
+from cbmir.report.charts.chart import Chart
+
+CHARTS: tuple[Chart, ...] = (
+    leaderboard_forest.CHART,
+    index_size.CHART,
+    index_size_anatomy.CHART,
+    index_size_by_prevalence.CHART,
+    index_size_by_label.CHART,
+    index_size_costs.CHART,
+    search_effort.CHART,
+    search_effort.BY_EXPANSION,
+    image_size.CHART,
+)
