@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "select": ("errors", "store", "schemas"),
     "progress": (),
     "cluster": ("errors", "patience"),
+    "references": ("references", "schemas"),
     "sql_files": ("errors",),
     "phantoms": ("phantoms", "errors"),
     "images": ("images", "patience"),
@@ -145,9 +146,9 @@ MAY_IMPORT = {
     "removal": ("removing", "datasets.presence", "errors", "indexing.forget", "reducing.record", "schemas", "store"),
     "exclusions": ("errors", "inspecting.alike", "select", "store"),
     "report": ("report", "errors", "images", "schemas", "select", "sql_files", "store"),
-    "views": ("schemas", "select", "stages", "store"),
+    "views": ("references", "schemas", "select", "stages", "store"),
     "session": ("errors", "schemas", "stages", "store", "views"),
-    "frames": ("errors", "schemas", "select", "stages", "store"),
+    "frames": ("errors", "references", "schemas", "select", "stages", "store"),
 }
 # an engine may be imported only there
 ENGINE_LIVES_IN = {
