@@ -15,4 +15,16 @@ def _index_size(a: argparse.Namespace) -> None:
     study_index_size(Study(a.study), a.encoder, index_size_options(a))
 
 
-STUDIES: dict[str, Callable[[argparse.Namespace], None]] = {"study index-size": _index_size}
+def _encoders(a: argparse.Namespace) -> None:
+    from cbmir.flags.typed import encoders_options
+    from cbmir.leaderboard import study_encoders, write_csv
+
+    rows = study_encoders(Study(a.study), encoders_options(a))
+    if a.csv:
+        write_csv(rows, a.csv)
+
+
+STUDIES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "study index-size": _index_size,
+    "study encoders": _encoders,
+}

@@ -37,8 +37,8 @@ def ray_address(command: ArgumentParser) -> None:
     )
 
 
-def encoders_flag(command: ArgumentParser, text: str) -> None:
-    command.add_argument("--encoder", action="append", required=True, metavar="NAME", help=text)
+def encoders_flag(command: ArgumentParser, text: str, *, required: bool = True) -> None:
+    command.add_argument("--encoder", action="append", required=required, metavar="NAME", help=text)
 
 
 def model_options(command: ArgumentParser) -> None:
