@@ -192,6 +192,10 @@ def _report(a: argparse.Namespace) -> None:
     path = write_report(study)
     print(leaderboard_text(leaderboard(study)))
     print(f"report: {path}")
+    if a.paper:
+        from cbmir.paper import write_paper
+
+        write_paper(study)
 
 
 def _run(a: argparse.Namespace) -> None:

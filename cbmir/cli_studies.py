@@ -22,6 +22,10 @@ def _encoders(a: argparse.Namespace) -> None:
     rows = study_encoders(Study(a.study), encoders_options(a))
     if a.csv:
         write_csv(rows, a.csv)
+    if a.paper:
+        from cbmir.paper import write_paper
+
+        write_paper(Study(a.study), encoders=tuple(row["encoder"] for row in rows), relevance=a.relevance, k=a.k)
 
 
 STUDIES: dict[str, Callable[[argparse.Namespace], None]] = {

@@ -20,6 +20,7 @@ MADE_BY = {
     "predictions": "cbmir probe",
     "as_published": "cbmir evaluate --as-published denner2024",
     "report": "cbmir report",
+    "paper": "cbmir report --paper",
     "scaling_cells": "cbmir study index-size",
     "scaling_neighbors": "cbmir study index-size",
     "scaling": "cbmir study index-size",

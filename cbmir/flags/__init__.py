@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
-from cbmir.flags import ask, common, source, stages, studies
+from cbmir.flags import ask, source, stages, studies
 from cbmir.flags.kinds import weights_flag
 
 __all__ = ["COMMANDS", "parse", "parser", "weights_flag"]
@@ -139,7 +139,7 @@ _ADD = {
     "probe": stages.probe,
     "study index-size": studies.index_size,
     "study encoders": studies.encoders,
-    "report": common.study,
+    "report": stages.report,
     "run": stages.run,
     "sql": ask.sql,
     "query": ask.query,

@@ -17,6 +17,14 @@ def overwrite(command: ArgumentParser) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace what was made otherwise")
 
 
+def paper(command: ArgumentParser) -> None:
+    command.add_argument(
+        "--paper",
+        action="store_true",
+        help="also write LaTeX tables in the published layouts, ours beside theirs: paper/",
+    )
+
+
 def max_failures(command: ArgumentParser) -> None:
     command.add_argument(
         "--max-failures",

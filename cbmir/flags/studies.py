@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
-from cbmir.flags.common import encoders_flag, overwrite, ray_address, study
+from cbmir.flags.common import encoders_flag, overwrite, paper, ray_address, study
 from cbmir.flags.kinds import indexes, ks, sizes
 from cbmir.flags.stages import index_device, index_options, metric, roles
 
@@ -99,6 +99,7 @@ def encoders(command: ArgumentParser) -> None:
         "--allow-overlap", action="store_true", help="go on where patients have queries and gallery images"
     )
     command.add_argument("--csv", metavar="FILE", help="save the table")
+    paper(command)
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of exact search")
     command.add_argument(
         "--tasks", type=int, default=1, metavar="N", help="Ray tasks that share each search (default 1)"

@@ -58,6 +58,12 @@ def published() -> pa.Table:
     return pa.Table.from_pylist(rows, schema=PUBLISHED)
 
 
+@cache
+def weights_notes(paper: str) -> dict[str, str]:
+    """Encoders of a paper, as printed, whose weights here are not the published ones -> how they differ."""
+    return {row["encoder"]: row["note"] for row in _rows("encoders.csv") if row["paper"] == paper and row["note"]}
+
+
 def _figure(row: dict[str, Any], cbmir_encoder: str | None, metric: dict[str, Any]) -> dict[str, Any]:
     """A row as printed -> the same by cbmir's names; `meant` stands where the printed figure is certainly another."""
     figure = row["meant"] or row["printed"]

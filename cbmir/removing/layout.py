@@ -22,6 +22,7 @@ FIGURES = {
     "predictions": 1,
     "as_published": 3,
     "report": 0,
+    "paper": 0,
     "scaling_cells": 3,
     "scaling_neighbors": 3,
     "scaling": 0,
