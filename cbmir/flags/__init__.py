@@ -139,7 +139,7 @@ _ADD = {
     "probe": stages.probe,
     "study index-size": studies.index_size,
     "study encoders": studies.encoders,
-    "report": stages.report,
+    "report": ask.report,
     "run": stages.run,
     "sql": ask.sql,
     "query": ask.query,

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
-from cbmir.flags.common import model_options, reach, study
+from cbmir.flags.common import model_options, paper, reach, study
+
+
+def report(command: ArgumentParser) -> None:
+    study(command)
+    paper(command)
 
 
 def sql(command: ArgumentParser) -> None:

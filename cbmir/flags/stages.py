@@ -9,7 +9,6 @@ from cbmir.flags.common import (
     max_failures,
     model_options,
     overwrite,
-    paper,
     ray_address,
     reach,
     retry_failures,
@@ -295,11 +294,6 @@ def probe(command: ArgumentParser) -> None:
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto: a GPU where there is one"
     )
     overwrite(command)
-
-
-def report(command: ArgumentParser) -> None:
-    study(command)
-    paper(command)
 
 
 def run(command: ArgumentParser) -> None:
