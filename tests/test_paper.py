@@ -419,6 +419,17 @@ def test_one_sample_has_no_spread_and_no_extrapolation_no_note(tmp_path):
     assert "Extrapolated" not in parsed.notes
 
 
+def test_samples_that_are_the_whole_gallery_have_no_spread_and_are_marked(tmp_path):
+    rows = scaling_rows("a", seeds=3, sizes=(10, 20))
+    rows = [row | {"value": 0.5} if row["gallery_size"] == 20 else row for row in rows]
+    study = with_scaling(make_study(tmp_path / "study", [{"image_id": "a"}]), rows, [])
+    _, sampled, whole = parse(tables(study)["index_size"]).rows
+    assert sampled[:2] == ["10", "3"]
+    assert all("pm" in cell for cell in sampled[2:])
+    assert whole == ["20", r"3\textsuperscript{s}", *["50.0"] * 4]
+    assert "Samples that are all the same" in tables(study)["index_size"]
+
+
 def test_what_cannot_be_made_is_said_and_nothing_at_all_is_refused(study, tmp_path):
     lines = []
     write_paper(study, say=lines.append)

@@ -39,7 +39,7 @@ def table(study: Study) -> Table | str:
         before = key[:3]
     heads = [[("", 2), *((average, len(ks)) for average in averages)]] if len(ks) > 1 else []
     heads.append([("gallery", 1), ("samples", 1), *((f"P@{k}", 1) for _ in averages for k in ks)])
-    return Table(NAME, _CAPTION, "rr" + "r" * len(ks) * len(averages), heads, body, _notes(rows))
+    return Table(NAME, _CAPTION, "rr" + "r" * len(ks) * len(averages), heads, body, _notes(list(lines.values())))
 
 
 _CAPTION = (
@@ -62,11 +62,17 @@ def _rows(study: Study) -> list[dict[str, Any]]:
 def _line(size: int, line: dict[tuple, dict[str, Any]], columns: list[tuple]) -> list[str]:
     extrapolated = next(iter(line.values()))["is_extrapolation"]
     seeds = DASH if extrapolated else str(max(row["n_seeds"] for row in line.values()))
+    marks = ["s"] if not extrapolated and _is_the_same(line) else []
     return [
         marked(f"{size:,}", *(["e"] if extrapolated else [])),
-        seeds,
+        marked(seeds, *marks),
         *(_cell(line.get(column)) for column in columns),
     ]
+
+
+def _is_the_same(line: dict[tuple, dict[str, Any]]) -> bool:
+    """Whether several samples of one size gave the same figures throughout, as those do that are the whole gallery."""
+    return all(row["sd"] == 0 for row in line.values())
 
 
 def _cell(row: dict[str, Any] | None) -> str:
@@ -77,12 +83,15 @@ def _cell(row: dict[str, Any] | None) -> str:
         known = row["ci_low"] is not None and row["ci_high"] is not None
         bounds = rf" {{\footnotesize[{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]}}" if known else ""
         return rf"\textit{{{value}}}{bounds}"
-    return value + (rf" {{\footnotesize$\pm$ {100 * row['sd']:.1f}}}" if row["sd"] is not None else "")
+    return value + (rf" {{\footnotesize$\pm$ {100 * row['sd']:.1f}}}" if row["sd"] else "")
 
 
-def _notes(rows: list[dict[str, Any]]) -> dict[str, str]:
-    if not any(row["is_extrapolation"] for row in rows):
-        return {}
-    return {
-        "e": r"Extrapolated from the smaller sizes by the fitted curve, with its 95\,\% interval: no sample was as large."
-    }
+def _notes(lines: list[dict[tuple, dict[str, Any]]]) -> dict[str, str]:
+    notes = {}
+    if any(_is_the_same(line) for line in lines):
+        notes["s"] = "Samples that are all the same: the whole gallery, or as good as that."
+    if any(row["is_extrapolation"] for line in lines for row in line.values()):
+        notes["e"] = (
+            r"Extrapolated from the smaller sizes by the fitted curve, with its 95\,\% interval: no sample was as large."
+        )
+    return notes
