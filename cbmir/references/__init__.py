@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import tomllib
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -77,7 +78,7 @@ def _figure(row: dict[str, Any], cbmir_encoder: str | None, metric: dict[str, An
         "metric": metric["cbmir_metric"],
         "k": int(metric["k"]),
         "average": metric["average"],
-        "value": figure and float(figure) / papers()[row["paper"]].scale,
+        "value": figure and float(Decimal(figure) / papers()[row["paper"]].scale),
         "printed": row["printed"],
         "note": row["note"],
     }
