@@ -194,6 +194,10 @@ def _report(a: argparse.Namespace) -> None:
     print(leaderboard_text(leaderboard(study)))
     print(f"figures: {study.path('figures')} ({len(charts)} files)")
     print(f"report: {path}")
+    if a.paper:
+        from cbmir.paper import write_paper
+
+        write_paper(study)
 
 
 def _run(a: argparse.Namespace) -> None:

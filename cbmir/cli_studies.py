@@ -13,6 +13,26 @@ def _index_size(a: argparse.Namespace) -> None:
     from cbmir.scaling import study_index_size
 
     study_index_size(Study(a.study), a.encoder, index_size_options(a))
+    if a.paper:
+        from cbmir.paper import write_paper
+
+        write_paper(Study(a.study))
 
 
-STUDIES: dict[str, Callable[[argparse.Namespace], None]] = {"study index-size": _index_size}
+def _encoders(a: argparse.Namespace) -> None:
+    from cbmir.flags.typed import encoders_options
+    from cbmir.leaderboard import study_encoders, write_csv
+
+    rows = study_encoders(Study(a.study), encoders_options(a))
+    if a.csv:
+        write_csv(rows, a.csv)
+    if a.paper:
+        from cbmir.paper import write_paper
+
+        write_paper(Study(a.study), encoders=tuple(row["encoder"] for row in rows), relevance=a.relevance, k=a.k)
+
+
+STUDIES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "study index-size": _index_size,
+    "study encoders": _encoders,
+}

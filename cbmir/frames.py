@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from cbmir.errors import UserError, nearest
-from cbmir.schemas import CONTRACTS
+from cbmir.references import published
+from cbmir.schemas import CONTRACTS, PUBLISHED
 from cbmir.select import attach, connect, keys_where
 from cbmir.stages import MADE_BY
 from cbmir.store import Study, path_name
@@ -29,15 +30,27 @@ def figures(study: Study, *parts: str, **wanted: Any) -> pd.DataFrame:
     study.require(*parts)
     connection = connect()
     attach(connection, "figures", study, study.files(*parts))
+    return _nullable(_filtered(connection, parts[0], wanted).df(), CONTRACTS[parts[0]])
+
+
+def published_figures(**wanted: Any) -> pd.DataFrame:
+    """The published figures that come with cbmir, in the papers' order, filtered as `figures` are."""
+    connection = connect()
+    connection.register("figures", published())
+    return _nullable(_filtered(connection, "published", wanted).df(), PUBLISHED)
+
+
+def _filtered(connection: duckdb.DuckDBPyConnection, dataset: str, wanted: dict[str, Any]) -> duckdb.DuckDBPyRelation:
+    """Rows of the view `figures` whose columns have the values `wanted`."""
     relation = connection.table("figures")
     for column, values in wanted.items():
         if values is not None:
             asked = _listed(values)
-            _refuse_unknown(connection, parts[0], column, asked)
+            _refuse_unknown(connection, dataset, column, asked)
             relation = relation.filter(
                 duckdb.ColumnExpression(column).isin(*(duckdb.ConstantExpression(value) for value in asked))
             )
-    return _nullable(relation.df(), CONTRACTS[parts[0]])
+    return relation
 
 
 def _listed(values: Any) -> list:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from cbmir.errors import UserError
-from cbmir.schemas import CONTRACTS
+from cbmir.schemas import CONTRACTS, PUBLISHED
 from cbmir.stages import MADE_BY
 from cbmir.store import Study
 from cbmir.views import VIEWS, catalog, listed, open_views
@@ -175,7 +175,7 @@ def _dot_command(connection, words: list[str]) -> bool:
 def _columns(connection, view: str) -> Iterator[str]:
     """A line a column: name, type, and what the contract says of it."""
     relation = connection.table(view)
-    contract = CONTRACTS.get(view)
+    contract = PUBLISHED if view == "published" else CONTRACTS.get(view)
     for name, kind in zip(relation.columns, relation.types, strict=True):
         known = contract is not None and name in contract.names
         comment = contract.field(name).metadata[b"comment"].decode() if known else ""

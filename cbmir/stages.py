@@ -21,6 +21,7 @@ MADE_BY = {
     "as_published": "cbmir evaluate --as-published denner2024",
     "report": "cbmir report",
     "figures": "cbmir report",
+    "paper": "cbmir report --paper",
     "scaling_cells": "cbmir study index-size",
     "scaling_neighbors": "cbmir study index-size",
     "scaling": "cbmir study index-size",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cbmir import store
 from cbmir.errors import UserError
-from cbmir.frames import figures, image_ids, neighbors_frame, search_of, turned
+from cbmir.frames import figures, image_ids, neighbors_frame, published_figures, search_of, turned
 from cbmir.vectors import find_encoder
 
 if TYPE_CHECKING:
@@ -189,6 +189,22 @@ class Study(store.Study):
         A query that failed has no row. Of 160,000 queries, k=10 takes 2 seconds and 0.9 GB of memory, all 100 take 23 seconds and 6 GB.
         """
         return neighbors_frame(self, self._found(encoder), index, k=k, queries=queries)
+
+    def published(
+        self,
+        *,
+        paper: Names = None,
+        dataset: Names = None,
+        image_size: int | Sequence[int] | None = None,
+        encoder: Names = None,
+        metric: Names = None,
+    ) -> pd.DataFrame:
+        """Figures that papers have published, with the columns of the view `published`; the same in every study. Filters as those of `metrics`.
+
+        `value` is a share in 0..1 (`printed`: as printed); `encoder` is the printed name, `cbmir_encoder` what cbmir calls it. A figure with a `note` is a misprint, or
+        is to be read with care.
+        """
+        return published_figures(paper=paper, dataset=dataset, image_size=image_size, encoder=encoder, metric=metric)
 
     def sql(self, statement: str) -> pd.DataFrame:
         """The result of one SQL statement over the views of `cbmir sql`: manifest, embeddings, neighbors, metrics ..."""

@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from cbmir.references import published
 from cbmir.schemas import CONTRACTS
 from cbmir.select import attach, connect
 from cbmir.sql_files import create_view
@@ -40,6 +41,7 @@ VIEWS = {
     "scaling_curves": "curve over gallery sizes x size: mean and range over the samples, and what its fit expects of larger ones",
     "search_effort": "encoder x type of graph x expansion x re-ranking x metric x k",
     "image_sizes": "encoder at an image size",
+    "published": "published figure, as printed: paper x dataset x image size x encoder x metric x k; the same in every study",
     "runs": "dataset of the study, with what its run.json says",
 }
 _BY_INDEX = ("neighbors", "query_metrics")
@@ -68,6 +70,7 @@ def open_views(study: Study) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
     opening.named("classification", None)
     opening.by_encoder("predictions", "predictions")
     opening.indexes()
+    opening.references()
     opening.note_what_is_outdated()
     opening.view_runs()
     return opening.connection, opening.notes
@@ -170,6 +173,10 @@ class _Opening:
         for encoder in self.study.names("index"):
             for index in self.study.names("index", path_name(encoder)):
                 self._finished("index", path_name(encoder), path_name(index), encoder=encoder, index=index)
+
+    def references(self) -> None:
+        """View published: what comes with cbmir, not with the study."""
+        self.connection.execute(f"CREATE VIEW published AS FROM {self._table('_published', published())}")
 
     def _finished(
         self, *address: str, recorded: tuple[str, ...] = (), encoder: str = "", index: str = "", name: str = ""

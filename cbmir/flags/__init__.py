@@ -57,6 +57,10 @@ COMMANDS = {
         "retrieval against the size of the gallery: nested samples, several seeds, exact and approximate",
         "cbmir study index-size --study study --encoder pixels32 --sizes 1000,4000,16000,all --seeds 5 --index exact,hnsw",
     ),
+    "study encoders": (
+        "rank the embedded encoders by P@k, with intervals and paired tests; what is not searched exactly yet is",
+        "cbmir study encoders --study study --exclude-same patient_id --csv encoders.csv",
+    ),
     "report": ("write one HTML file with figures, charts and galleries", "cbmir report --study study"),
     "run": (
         "manifest, embed, index, search, evaluate and report in one go; what is done is skipped",
@@ -134,6 +138,7 @@ _ADD = {
     "evaluate": stages.evaluate,
     "probe": stages.probe,
     "study index-size": studies.index_size,
+    "study encoders": studies.encoders,
     "report": common.report,
     "run": stages.run,
     "sql": ask.sql,

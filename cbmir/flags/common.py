@@ -23,10 +23,19 @@ def report(command: ArgumentParser) -> None:
         help="queries shown with the images they found (default 60; fewer where the file would pass 15 MB)",
     )
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice of these queries (default 0)")
+    paper(command)
 
 
 def overwrite(command: ArgumentParser) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace what was made otherwise")
+
+
+def paper(command: ArgumentParser) -> None:
+    command.add_argument(
+        "--paper",
+        action="store_true",
+        help="also write LaTeX tables in the published layouts, ours beside theirs: paper/",
+    )
 
 
 def max_failures(command: ArgumentParser) -> None:
@@ -49,8 +58,8 @@ def ray_address(command: ArgumentParser) -> None:
     )
 
 
-def encoders_flag(command: ArgumentParser, text: str) -> None:
-    command.add_argument("--encoder", action="append", required=True, metavar="NAME", help=text)
+def encoders_flag(command: ArgumentParser, text: str, *, required: bool = True) -> None:
+    command.add_argument("--encoder", action="append", required=required, metavar="NAME", help=text)
 
 
 def model_options(command: ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
-from cbmir.flags.common import encoders_flag, overwrite, ray_address, study
+from cbmir.flags.common import encoders_flag, overwrite, paper, ray_address, study
 from cbmir.flags.graphs import graph_options, index_device, metric
 from cbmir.flags.kinds import indexes, ks, share, sizes
 from cbmir.flags.stages import roles
@@ -75,8 +75,46 @@ def index_size(command: ArgumentParser) -> None:
         help="beside the fixed expansion, search each index at that which reaches this recall (default 0.99)",
     )
     index_device(command)
+    paper(command)
     command.add_argument(
         "--cpus-per-task", type=int, default=1, metavar="N", help="cores and threads of each Ray task (default 1)"
     )
     ray_address(command)
     overwrite(command)
+
+
+def encoders(command: ArgumentParser) -> None:
+    study(command)
+    encoders_flag(command, "one of those to rank; repeat for several (default: all that are embedded)", required=False)
+    command.add_argument("--k", type=int, default=1, metavar="K", help="they are ranked by P@K (default 1)")
+    command.add_argument(
+        "--relevance", default="label", metavar="LEVEL", help="what makes a neighbor right (default label)"
+    )
+    as_there = "default: as the exact searches that are there, else"
+    command.add_argument("--gallery", metavar="SQL", help=f"predicate over the manifest ({as_there} split = 'train')")
+    command.add_argument("--queries", metavar="SQL", help=f"predicate over the manifest ({as_there} split = 'test')")
+    command.add_argument(
+        "--exclude-same",
+        action="append",
+        metavar="COLUMN",
+        help=f"pass over neighbors with the query's value, e.g. patient_id ({as_there} none)",
+    )
+    metric(command, None, f"cos, ip or l2 ({as_there} cos)")
+    command.add_argument("-k", dest="depth", type=int, metavar="K", help=f"neighbors a query ({as_there} 100)")
+    for flag, text in (
+        ("resamples", "of patients, for 95 %% intervals (default: as evaluated before, else 1000)"),
+        ("permutations", "for p-values (default: as evaluated before, else 10000)"),
+        ("seed", "of resamples and permutations (default: as evaluated before, else 0)"),
+    ):
+        command.add_argument(f"--{flag}", type=int, metavar="N", help=text)
+    command.add_argument(
+        "--allow-overlap", action="store_true", help="go on where patients have queries and gallery images"
+    )
+    command.add_argument("--csv", metavar="FILE", help="save the table")
+    paper(command)
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of exact search")
+    command.add_argument(
+        "--tasks", type=int, default=1, metavar="N", help="Ray tasks that share each search (default 1)"
+    )
+    ray_address(command)
+    command.add_argument("--overwrite", action="store_true", help="search again where the same was not asked")

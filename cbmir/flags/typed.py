@@ -69,6 +69,14 @@ def index_size_options(a: argparse.Namespace):
     )
 
 
+def encoders_options(a: argparse.Namespace):
+    from cbmir.leaderboard import EncodersOptions
+
+    given = {"encoders": tuple(a.encoder or ()), "exclude_same": tuple(a.exclude_same) if a.exclude_same else None}
+    fields = set(EncodersOptions.__dataclass_fields__) - set(given)
+    return EncodersOptions(**given, **{field: getattr(a, field) for field in fields})
+
+
 def evaluate_options(a: argparse.Namespace) -> dict:
     """What `evaluate` and `run` take alike."""
     return {"ks": tuple(a.k) if a.k else None, "resamples": a.resamples, "allow_overlap": a.allow_overlap}

@@ -23,6 +23,7 @@ FIGURES = {
     "as_published": 3,
     "report": 0,
     "figures": 0,
+    "paper": 0,
     "scaling_cells": 3,
     "scaling_neighbors": 3,
     "scaling": 0,

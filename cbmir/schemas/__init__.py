@@ -12,6 +12,7 @@ import pyarrow.types as pat
 from cbmir.schemas.figures import CLASSIFICATION, COMPARISONS, CONFUSIONS, HUBNESS, METRICS, PREDICTIONS, QUERY_METRICS
 from cbmir.schemas.images import FAILURES, IMAGE_FACTS, MANIFEST, NEIGHBORS, PACKED, PROBLEMS, REMARKS, embeddings
 from cbmir.schemas.keys import block_name, image_key
+from cbmir.schemas.references import PUBLISHED
 from cbmir.schemas.studies import FITS, IMAGE_SIZES, SCALING_COSTS, SEARCH_EFFORT, VANISHED
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "PACKED",
     "PREDICTIONS",
     "PROBLEMS",
+    "PUBLISHED",
     "QUERY_METRICS",
     "REMARKS",
     "SCALING_COSTS",
