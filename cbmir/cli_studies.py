@@ -15,4 +15,14 @@ def _index_size(a: argparse.Namespace) -> None:
     study_index_size(Study(a.study), a.encoder, index_size_options(a))
 
 
-STUDIES: dict[str, Callable[[argparse.Namespace], None]] = {"study index-size": _index_size}
+def _search_effort(a: argparse.Namespace) -> None:
+    from cbmir.effort import study_search_effort
+    from cbmir.flags.typed import effort_options
+
+    study_search_effort(Study(a.study), a.encoder, effort_options(a))
+
+
+STUDIES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "study index-size": _index_size,
+    "study search-effort": _search_effort,
+}

@@ -24,6 +24,7 @@ class EvaluateOptions:
     permutations: int = 10_000  # for the p-values of comparisons
     seed: int = 0
     allow_overlap: bool = False  # patients on both sides
+    levels: tuple[str, ...] = LEVELS  # of relevance
 
     def refuse_nonsense(self) -> None:
         """UserError for metrics that there are not, and numbers outside what they can be."""

@@ -19,10 +19,11 @@ class Searched:
     encoder: str
     index: str
     run: dict[str, Any]
+    dataset: str = "neighbors"  # in which it lies; a study keeps searches of its own elsewhere
 
     @property
     def parts(self) -> tuple[str, str, str]:
-        return ("neighbors", path_name(self.encoder), path_name(self.index))
+        return (self.dataset, path_name(self.encoder), path_name(self.index))
 
     @property
     def name(self) -> str:

@@ -57,6 +57,10 @@ COMMANDS = {
         "retrieval against the size of the gallery: nested samples, several seeds, exact and approximate",
         "cbmir study index-size --study study --encoder pixels32 --sizes 1000,4000,16000,all --seeds 5 --index exact,hnsw",
     ),
+    "study search-effort": (
+        "speed and quality of approximate search against type of graph, expansion and re-ranking, and the points worth choosing",
+        "cbmir study search-effort --study study --encoder pixels32 --dtypes bf16,i8 --expansions 32,64,128 --reranks 1,2,4",
+    ),
     "report": ("write one HTML file with figures, charts and galleries", "cbmir report --study study"),
     "run": (
         "manifest, embed, index, search, evaluate and report in one go; what is done is skipped",
@@ -134,6 +138,7 @@ _ADD = {
     "evaluate": stages.evaluate,
     "probe": stages.probe,
     "study index-size": studies.index_size,
+    "study search-effort": studies.search_effort,
     "report": common.study,
     "run": stages.run,
     "sql": ask.sql,

@@ -39,6 +39,25 @@ def index_options(a: argparse.Namespace):
     return IndexOptions(gallery=a.gallery or IndexOptions.gallery, **{field: getattr(a, field) for field in fields})
 
 
+def effort_options(a: argparse.Namespace):
+    from cbmir.sweeping.options import EffortOptions
+
+    same = ("metric", "queries", "expansion_add", "recall", "rounds", "timed_queries", "threads", "resamples", "seed",
+            "allow_overlap", "keep_graphs", "device", "overwrite")  # fmt: skip
+    return EffortOptions(
+        gallery=a.gallery or EffortOptions.gallery,
+        exclude_same=tuple(a.exclude_same),
+        dtypes=a.dtypes,
+        pcas=a.pca,
+        connectivities=tuple(a.connectivity),
+        expansions=tuple(a.expansions),
+        reranks=tuple(a.reranks),
+        ks=tuple(a.k),
+        scores=tuple(a.score or EffortOptions.scores),
+        **{field: getattr(a, field) for field in same},
+    )
+
+
 def evaluate_options(a: argparse.Namespace) -> dict:
     """What `evaluate` and `run` take alike."""
     return {"ks": tuple(a.k) if a.k else None, "resamples": a.resamples, "allow_overlap": a.allow_overlap}

@@ -82,10 +82,11 @@ SEARCH_EFFORT = pa.schema(
         field("ci_low", pa.float64(), "95 % interval, bootstrap over patients", nullable=True),
         field("ci_high", pa.float64(), "95 % interval, bootstrap over patients", nullable=True),
         field("queries_per_second", pa.float64(), "median over the rounds, re-ranking included"),
+        field("timed_queries", pa.int64(), "queries of each round, their vectors in memory"),
         field("threads", pa.int32(), "that searched"),
         field("build_seconds", pa.float64(), "of the graph", nullable=True),
         field("graph_bytes", pa.int64(), "file size of the graph", nullable=True),
-        field("is_pareto", pa.bool_(), "whether no other point of this encoder, metric and k is both faster and better"),
+        field("is_pareto", pa.bool_(), "whether no other point of this encoder, metric and k is as fast and as good, and one of both more"),
         field("n_queries", pa.int64(), "queries in the mean"),
         field("gallery_size", pa.int64(), "embedded gallery images"),
     ]
