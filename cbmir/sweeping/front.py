@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from cbmir.evaluating.scoring import Scores
 from cbmir.evaluating.searches import Searched
+from cbmir.index import IndexOptions
 from cbmir.schemas import SEARCH_EFFORT
 from cbmir.search import EXACT
 from cbmir.select import connect
@@ -55,22 +56,27 @@ def front_text(rows: Sequence[Row], encoder: str, options: EffortOptions) -> str
     """The front of speed and recall of one encoder as an aligned table, with the other figures beside it, and exact search for comparison."""
     k = options.depth
     shown = [row for row in recall_rows(rows, encoder, k) if row["is_pareto"] or row["dtype"] == EXACT]
-    others = sorted({(r["metric"], r["k"]) for r in rows if r["encoder"] == encoder and r["metric"] != "ann_recall" and r["k"] in (k, None)})  # fmt: skip
-    head = ["dtype", "pca", "edges", "expansion", "rerank", "queries/s", f"recall@{k}", "", *(_title(*o) for o in others), "build s", "graph MB"]  # fmt: skip
-    lines = [head]
+    figures = {(r["metric"], r["k"]) for r in rows if r["encoder"] == encoder and r["k"] in (k, None)}
+    figures = [("ann_recall", k), *sorted(figures - {("ann_recall", k)})]
+    lines = [
+        [
+            "dtype",
+            "pca",
+            "edges",
+            "expansion",
+            "rerank",
+            "queries/s",
+            *(_title(*f) for f in figures),
+            "build s",
+            "graph MB",
+        ]
+    ]
     for row in shown:
-        beside = [_value(_same_point(rows, row, *other)) for other in others]
-        graph = [_text(row[name]) for name in _POINT]
-        costs = ["-" if row["build_seconds"] is None else f"{row['build_seconds']:,.1f}", "-" if row["graph_bytes"] is None else f"{row['graph_bytes'] / 1e6:,.1f}"]  # fmt: skip
-        lines.append(
-            [*graph, f"{row['queries_per_second']:,.0f}", f"{row['value']:.4f}", _interval(row), *beside, *costs]
-        )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    left = {0, 7}
-    return "\n".join(
-        "  ".join(t.ljust(w) if i in left else t.rjust(w) for i, (t, w) in enumerate(zip(line, widths, strict=True))).rstrip()
-        for line in lines
-    )  # fmt: skip
+        values = [_value(_same_point(rows, row, *figure)) for figure in figures]
+        costs = [_number(row["build_seconds"], 1), _number(row["graph_bytes"], 1e6)]
+        lines.append([*(_text(row[name]) for name in _POINT), f"{row['queries_per_second']:,.0f}", *values, *costs])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
 
 
 def recommended(rows: Sequence[Row], encoder: str, options: EffortOptions, *, study: str) -> str:
@@ -98,8 +104,9 @@ def recommended(rows: Sequence[Row], encoder: str, options: EffortOptions, *, st
 
 def index_command(row: Row, encoder: str, options: EffortOptions, *, study: str) -> str:
     """The command line that builds a point's graph, to be searched as it was."""
-    words = ["cbmir", "index", "--study", study, "--encoder", encoder, "--index", "hnsw", "--gallery", options.gallery]
+    words = ["cbmir", "index", "--study", study, "--encoder", encoder, "--index", "hnsw"]
     flags = {
+        "gallery": options.gallery,
         "metric": options.metric,
         "dtype": row["dtype"],
         "pca": row["pca"],
@@ -108,7 +115,7 @@ def index_command(row: Row, encoder: str, options: EffortOptions, *, study: str)
         "expansion-search": row["expansion_search"],
         "rerank": row["rerank"],
     }
-    usual = {"metric": "cos", "connectivity": 16, "expansion-add": 128}
+    usual = {"gallery": IndexOptions.gallery, "metric": "cos", "connectivity": 16, "expansion-add": 128}
     for flag, value in flags.items():
         if value is not None and usual.get(flag) != value:
             words += [f"--{flag}", str(value)]
@@ -134,11 +141,14 @@ def _title(metric: str, k: int | None) -> str:
 
 
 def _value(row: Row | None) -> str:
-    return "-" if row is None else f"{row['value']:.3f}"
+    """'0.9922 (0.9885 to 0.9951)'."""
+    if row is None:
+        return "-"
+    return f"{row['value']:.4f}" + ("" if row["ci_low"] is None else f" ({row['ci_low']:.4f} to {row['ci_high']:.4f})")
 
 
-def _interval(row: Row) -> str:
-    return "" if row["ci_low"] is None else f"{row['ci_low']:.4f} to {row['ci_high']:.4f}"
+def _number(value: float | None, unit: float) -> str:
+    return "-" if value is None else f"{value / unit:,.1f}"
 
 
 def _text(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cbmir.errors import UserError, nearest
-from cbmir.evaluating.options import KS, EvaluateOptions
+from cbmir.evaluating.options import KS, EvaluateOptions, refuse_unknown_metrics
 from cbmir.index import METRICS
 from cbmir.indexing.codec import DTYPES
 
@@ -77,4 +77,5 @@ class EffortOptions:
                 raise UserError(f"--{name.replace('_', '-')} {value}; expected 1 or more")
         if not 0 < self.recall <= 1:
             raise UserError(f"--recall {self.recall}; expected a share above 0, such as 0.99")
+        refuse_unknown_metrics(self.scores, flag="--score")
         self.figures.refuse_nonsense()

@@ -13,7 +13,7 @@ from cbmir.exclusions import exclusion_codes, exclusion_inputs
 from cbmir.index import AREA, build_index, open_index
 from cbmir.indexing.tune import sample_of
 from cbmir.progress import Progress
-from cbmir.search import Roles, roles_of, write_neighbors
+from cbmir.search import MOST_NEIGHBORS, Roles, roles_of, write_neighbors
 from cbmir.searching.searchers import Codes, ExactSearch, IndexSearch
 from cbmir.searching.spread import Searcher, in_turn
 from cbmir.searching.threads import computing_with, cores
@@ -78,10 +78,11 @@ class Sweep:
         return {"gallery": len(self.roles.gallery), "passes_over": self.codes[1].shape[1] > 0}
 
     def _refuse_what_does_not_fit(self) -> None:
-        if self.options.depth > len(self.roles.gallery):
+        most = min(len(self.roles.gallery), MOST_NEIGHBORS)
+        if self.options.depth > most:
             raise UserError(
-                f"--k {self.options.depth} is larger than the gallery of {self.encoder} ({len(self.roles.gallery):,} embedded images); "
-                f"expected 1 to {len(self.roles.gallery)}"
+                f"--k {self.options.depth} is too deep for the gallery of {self.encoder} ({len(self.roles.gallery):,} embedded images); "
+                f"expected 1 to {most}"
             )
         for pca in self.options.pcas:
             if pca is not None and pca > self.vectors.dim:
@@ -103,7 +104,7 @@ class Sweep:
                 for _ in self._measure(plan):
                     progress.advance(1)
         if not self.options.keep_graphs:
-            self.study.delete(GRAPHS, path_name(self.encoder))
+            self._remove_graphs()
         return self._scored(points)
 
     def _sweep_out(self) -> None:
@@ -114,7 +115,13 @@ class Sweep:
             if self.options.overwrite or outdated:
                 self.study.delete(POINTS, path_name(self.encoder), path_name(name))
         if self.options.overwrite:
-            self.study.delete(GRAPHS, path_name(self.encoder))
+            self._remove_graphs()
+
+    def _remove_graphs(self) -> None:
+        """Those of this encoder, and the place of all where there are no others."""
+        self.study.delete(GRAPHS, path_name(self.encoder))
+        if not self.study.names(GRAPHS):
+            self.study.delete(GRAPHS)
 
     def _measure(self, plan: dict[Graph, list[Point]]) -> Iterator[Point]:
         """Every point that is not there yet; a graph is built where one of its points is missing."""
