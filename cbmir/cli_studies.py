@@ -22,7 +22,15 @@ def _search_effort(a: argparse.Namespace) -> None:
     study_search_effort(Study(a.study), a.encoder, effort_options(a))
 
 
+def _image_size(a: argparse.Namespace) -> None:
+    from cbmir.flags.typed import image_size_options
+    from cbmir.image_sizes import study_image_size
+
+    study_image_size(Study(a.study), a.encoder, image_size_options(a))
+
+
 STUDIES: dict[str, Callable[[argparse.Namespace], None]] = {
     "study index-size": _index_size,
+    "study image-size": _image_size,
     "study search-effort": _search_effort,
 }

@@ -26,10 +26,13 @@ class EvaluateOptions:
     seed: int = 0
     allow_overlap: bool = False  # patients on both sides
     levels: tuple[str, ...] = LEVELS  # of relevance
+    compared: tuple[str, ...] | None = (
+        None  # metrics of comparisons; None: those asked for, else precision_at_k and average_precision
+    )
 
     def refuse_nonsense(self) -> None:
         """UserError for metrics that there are not, and numbers outside what they can be."""
-        refuse_unknown_metrics(self.metrics or (), flag="--metric")
+        refuse_unknown_metrics((*(self.metrics or ()), *(self.compared or ())), flag="--metric")
         for name, least in (("resamples", 0), ("permutations", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"--{name} {getattr(self, name)}; expected {least} or more")

@@ -57,6 +57,10 @@ COMMANDS = {
         "retrieval against the size of the gallery: nested samples, several seeds, exact and approximate",
         "cbmir study index-size --study study --encoder pixels32 --sizes 1000,4000,16000,all --seeds 5 --index exact,hnsw",
     ),
+    "study image-size": (
+        "retrieval against the size of the images: each brought to several sizes before the encoder's own preprocessing",
+        "cbmir study image-size --study study --encoder timm:mobilenetv2_100 --sizes 28,64,128,224",
+    ),
     "study search-effort": (
         "speed and quality of approximate search against type of graph, expansion and re-ranking, and the points worth choosing",
         "cbmir study search-effort --study study --encoder pixels32 --dtypes bf16,i8 --expansions 32,64,128 --reranks 1,2,4",
@@ -138,6 +142,7 @@ _ADD = {
     "evaluate": stages.evaluate,
     "probe": stages.probe,
     "study index-size": studies.index_size,
+    "study image-size": studies.image_size,
     "study search-effort": studies.search_effort,
     "report": common.study,
     "run": stages.run,

@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 
 from cbmir.flags.common import encoders_flag, overwrite, ray_address, study
 from cbmir.flags.kinds import ks, share, sizes, words
-from cbmir.flags.stages import index_device, index_options, metric, roles
+from cbmir.flags.stages import embedding, evaluate_options, index_device, index_options, metric, roles
 
 
 def index_size(command: ArgumentParser) -> None:
@@ -68,6 +68,23 @@ def index_size(command: ArgumentParser) -> None:
         "--cpus-per-task", type=int, default=1, metavar="N", help="cores and threads of each Ray task (default 1)"
     )
     ray_address(command)
+    overwrite(command)
+
+
+def image_size(command: ArgumentParser) -> None:
+    study(command)
+    encoders_flag(command, "at every size; repeat for several; see cbmir encoders")
+    _numbers(command, "--sizes", (28, 64, 128, 224), "pixels a side to which each image is brought first")
+    roles(command)
+    metric(command, "cos", "cosine (default), inner product or Euclidean distance")
+    _numbers(command, "--k", (1, 3, 5, 10), "depths of the figures")
+    evaluate_options(command)
+    command.add_argument(
+        "--permutations", type=int, default=10_000, metavar="N", help="for the p-values of differences (default 10000)"
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of resamples and permutations (default 0)")
+    command.set_defaults(image_size=None)  # --sizes are of images; an encoder's input is NAME@N
+    embedding(command)
     overwrite(command)
 
 

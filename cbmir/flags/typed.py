@@ -58,6 +58,20 @@ def effort_options(a: argparse.Namespace):
     )
 
 
+def image_size_options(a: argparse.Namespace):
+    from cbmir.sizing.options import ImageSizeOptions
+
+    same = ("queries", "metric", "resamples", "permutations", "seed", "allow_overlap")
+    return ImageSizeOptions(
+        sizes=tuple(a.sizes),
+        embed=embed_options(a),
+        gallery=a.gallery or ImageSizeOptions.gallery,
+        exclude_same=tuple(a.exclude_same),
+        ks=tuple(a.k),
+        **{field: getattr(a, field) for field in same},
+    )
+
+
 def evaluate_options(a: argparse.Namespace) -> dict:
     """What `evaluate` and `run` take alike."""
     return {"ks": tuple(a.k) if a.k else None, "resamples": a.resamples, "allow_overlap": a.allow_overlap}

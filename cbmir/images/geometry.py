@@ -22,6 +22,7 @@ FILTERS = {
 
 MODES = ("squash", "short_side", "long_side", "long_side_corner", "pad_square")
 CENTRES = ("even", "down")
+DETAIL_FILTER = Image.Resampling.BICUBIC  # with antialias: without it, what is left depends on which pixels are hit
 MOST_PIXELS = 1 << 26  # of the image between resize and crop; a strip of one pixel's height would ask for gigabytes
 
 
@@ -37,6 +38,8 @@ class Geometry:
     centre  how the crop's corner is rounded: 'even' (torchvision: half to even) or 'down' (transformers)
     grey    one channel of luminance (ITU-R 601-2) instead of RGB, taken before resizing
     fill    grey level or RGB of the border
+    detail  the image is first brought to `detail` x `detail` pixels, whatever its sides: all that follows sees of it what an image of
+            that size shows; None: the image as it is
     """
 
     size: int
@@ -46,6 +49,7 @@ class Geometry:
     centre: str = "even"
     grey: bool = False
     fill: tuple[int, int, int] | int = 0
+    detail: int | None = None
 
     @property
     def channels(self) -> int:
@@ -55,8 +59,14 @@ class Geometry:
     def shape(self) -> tuple[int, int, int]:
         return (self.size, self.size, self.channels)
 
+    @property
+    def taken(self) -> int:
+        """Side in pixels to which the image itself is brought, before anything else."""
+        return self.detail or self.resize or self.size
+
     def as_dict(self) -> dict:
-        return asdict(self)
+        """What decides the pixels; `detail` stands in it only where it is given, as in studies that are older than it."""
+        return {name: value for name, value in asdict(self).items() if name != "detail" or value is not None}
 
 
 def apply(geometry: Geometry, pixels: np.ndarray) -> np.ndarray:
@@ -64,6 +74,8 @@ def apply(geometry: Geometry, pixels: np.ndarray) -> np.ndarray:
     image = Image.fromarray(pixels)
     if geometry.grey:
         image = image.convert("L")
+    if geometry.detail:
+        image = image.resize((geometry.detail, geometry.detail), DETAIL_FILTER)
     if geometry.mode == "pad_square":
         image = image if isinstance(geometry.fill, int) or geometry.grey else image.convert("RGB")
         image = _framed(image, max(geometry.size, *image.size), geometry)
@@ -86,11 +98,16 @@ def reduction(size: tuple[int, int], geometries: Sequence[Geometry]) -> int:
     for factor in (8, 4, 2):
         smaller = (-(-size[0] // factor), -(-size[1] // factor))
         if all(
-            resized(smaller, g) == (new := resized(size, g)) and smaller[0] >= 2 * new[0] and smaller[1] >= 2 * new[1]
+            _first(smaller, g) == (new := _first(size, g)) and smaller[0] >= 2 * new[0] and smaller[1] >= 2 * new[1]
             for g in geometries
         ):
             return factor
     return 1
+
+
+def _first(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
+    """(width, height) before and after the first resize."""
+    return (geometry.detail, geometry.detail) if geometry.detail else resized(size, geometry)
 
 
 def resized(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:

@@ -96,7 +96,7 @@ IMAGE_SIZES = pa.schema(
     [
         field("encoder", pa.string(), "name of these embeddings in the study, as in metrics"),
         field("base_encoder", pa.string(), "the encoder that all sizes share"),
-        field("image_size", pa.int32(), "side in pixels to which each image is brought before the encoder's own preprocessing"),
-        field("seconds_per_image", pa.float64(), "of embedding, decoding included; of the device's time", nullable=True),
+        field("image_size", pa.int32(), "side in pixels to which each image is brought (~px in its name) before the encoder's own preprocessing"),
+        field("seconds_per_image", pa.float64(), "of the device, in forward passes of the last attempt; decoding is shared by all sizes", nullable=True),
     ]
 )  # fmt: skip
