@@ -17,6 +17,7 @@ from cbmir.embed import embed
 from cbmir.embedding.plan import resolve_all
 from cbmir.embedding.source import packed_for
 from cbmir.encoders.names import detailed, without_detail
+from cbmir.encoders.table import resolve
 from cbmir.errors import UserError
 from cbmir.evaluate import evaluate
 from cbmir.evaluating.overlap import refuse_overlap
@@ -55,22 +56,25 @@ def study_image_size(
     record, sizes = _publish(study, options, figures["fingerprint"])
     bases = {without_detail(spec.name) for spec in specs}
     say(
-        f"\nretrieval by image size; to the largest: the difference to the same encoder's largest size, over the same queries\n{size_text(study, sizes, bases, options.ks)}"
+        "\nretrieval by image size; to the largest: the difference to the same encoder's largest size, over the same queries"
     )
+    say(size_text(study, sizes, bases, options.ks))
     return record
 
 
 def _weights(given: dict[str, str], names: dict[str, str]) -> dict[str, str]:
-    """--weights of the encoders as they were named -> of each at every size."""
-    if "" in given and len(set(names.values())) > 1:
-        raise UserError("--weights FILE fits one encoder; give --weights NAME=FILE for each")
-    unknown = [name for name in given if name and name not in names.values()]
+    """--weights of the encoders as they were named -> of each at every size; `names`: that at a size -> the one given."""
+    encoders = list(dict.fromkeys(names.values()))
+    unknown = [name for name in given if name and name not in encoders]
     if unknown:
+        raise UserError(f"--weights {unknown[0]}=...: no such --encoder; found: {', '.join(encoders)}")
+    takers = [encoder for encoder in encoders if (spec := resolve(encoder)).needs_weights and not spec.is_random]
+    if "" in given and len(takers) != 1:
         raise UserError(
-            f"--weights {unknown[0]}=...: no such --encoder; found: {', '.join(dict.fromkeys(names.values()))}"
+            f"--weights FILE fits one encoder; {len(takers)} of those named take weights; give --weights NAME=FILE for each"
         )
-    found = {name: given.get(encoder, given.get("")) for name, encoder in names.items()}
-    return {name: file for name, file in found.items() if file}
+    files = {takers[0]: given[""]} if "" in given else given
+    return {name: files[encoder] for name, encoder in names.items() if encoder in files}
 
 
 def _refuse_what_cannot_be_asked(study: Study, options: ImageSizeOptions) -> None:

@@ -148,6 +148,7 @@ MAY_IMPORT = {
         "embed",
         "embedding",
         "encoders.names",
+        "encoders.table",
         "errors",
         "evaluate",
         "evaluating",

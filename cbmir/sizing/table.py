@@ -55,7 +55,9 @@ def _with_interval(value: float | None, low: float | None, high: float | None, *
     """'-0.011 (-0.129 to +0.097)'."""
     if value is None:
         return "-"
-    texts = [f"{number + 0.0:{sign}.3f}" for number in (value, low, high) if number is not None]  # + 0.0: no minus before a zero
+    texts = [
+        f"{number + 0.0:{sign}.3f}" for number in (value, low, high) if number is not None
+    ]  # + 0.0: no minus before a zero
     return texts[0] if low is None else f"{texts[0]} ({texts[1]} to {texts[2]})"
 
 
