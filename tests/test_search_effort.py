@@ -15,10 +15,11 @@ import torch
 
 from cbmir.cli import main
 from cbmir.effort import study_search_effort
+from cbmir.errors import UserError
 from cbmir.evaluate import evaluate
 from cbmir.evaluating.options import EvaluateOptions
 from cbmir.flags import parse
-from cbmir.index import open_index
+from cbmir.index import build_index, open_index
 from cbmir.indexing.codec import DTYPES
 from cbmir.schemas import check
 from cbmir.search import SearchOptions, search
@@ -303,6 +304,34 @@ def test_graphs_are_removed_unless_they_are_to_be_kept(study):
     sweep(study, EffortOptions(**vars(TINY) | {"keep_graphs": True, "overwrite": True}))
     assert study.names("index", "pixels32") == ["effort-bf16-c16"]
     assert len(open_index(study, "pixels32", "effort-bf16-c16")) == GALLERY
+
+
+def test_graphs_that_are_wanted_later_are_built_all_the_same(study):
+    sweep(study, TINY)
+    before = points(study)
+    sweep(study, EffortOptions(**vars(TINY) | {"keep_graphs": True}))
+    assert points(study) == before
+    assert study.names("index", "pixels32") == ["effort-bf16-c16"]
+    with pytest.raises(
+        UserError, match=r"index effort-bf16-c16 of pixels32 was built otherwise \(gallery .*--overwrite"
+    ):
+        sweep(
+            study,
+            EffortOptions(**vars(TINY) | {"keep_graphs": True, "gallery": "split = 'train' AND patient_id <> 'p1'"}),
+        )
+
+
+def test_a_graph_of_a_killed_sweep_of_another_gallery_is_not_searched(study):
+    """The graph is left as a kill leaves it, finished and with points to come."""
+    graph = Graph("bf16", None, 16)
+    build_index(study, "pixels32", graph.name, graph.build_options(TINY), area="effort_graphs")
+    smaller = EffortOptions(**vars(TINY) | {"gallery": "split = 'train' AND patient_id <> 'p1'"})
+    sweep(study, smaller)
+    patient = dict(frame(study, "SELECT image_key, patient_id FROM manifest").itertuples(index=False))
+    for point in points(study):
+        table = pq.read_table(study.files("effort_points", "pixels32", point)).to_pylist()
+        assert not [row for row in table if patient[row["neighbor_key"]] == "p1"]
+        assert study.run_of("effort_points", "pixels32", point)["gallery_size"] == GALLERY - GALLERY // 50
 
 
 def test_encoders_stay_in_the_dataset_while_they_hold(study):

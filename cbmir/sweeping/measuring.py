@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from statistics import median
 from typing import Any
 
@@ -67,6 +68,7 @@ def speed(timed: Timed, seconds: list[float]) -> dict[str, Any]:
     }
 
 
+@cache
 def processor() -> str:
     """What computes here, as the system calls it: timings of two machines are no points of one sweep."""
     try:

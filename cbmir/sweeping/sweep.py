@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cbmir.errors import UserError
@@ -14,7 +14,7 @@ from cbmir.index import AREA, build_index, open_index
 from cbmir.indexing.tune import sample_of
 from cbmir.progress import Progress
 from cbmir.search import MOST_NEIGHBORS, Roles, roles_of, write_neighbors
-from cbmir.searching.searchers import Codes, ExactSearch, IndexSearch
+from cbmir.searching.searchers import Codes, ExactSearch, IndexSearch, torch_device
 from cbmir.searching.spread import Searcher, in_turn
 from cbmir.searching.threads import computing_with, cores
 from cbmir.store import Study, path_name, run_record
@@ -128,7 +128,8 @@ class Sweep:
         timed: Timed | None = None
         for graph, points in ({None: [Point()]} | plan).items():
             missing = [point for point in points if self._run_of(point) is None]
-            if not missing:
+            wanted = graph is not None and self.options.keep_graphs
+            if not missing and not wanted:
                 continue
             timed = timed or self._timed()
             make, costs = self._searchers(graph)
@@ -140,7 +141,7 @@ class Sweep:
         keys = sample_of(self.roles.queries, seed=self.options.seed, most=self.options.timed_queries)
         return Timed(*self.vectors.load(keys), rounds=self.options.rounds)
 
-    def _searchers(self, graph: Graph | None):
+    def _searchers(self, graph: Graph | None) -> tuple[Callable[[Point], Searcher], dict[str, Any]]:
         """What makes a searcher of each point, and what the graph costs."""
         options, gallery, codes = self.options, self.roles.gallery, self.codes
         if graph is None:
@@ -152,7 +153,7 @@ class Sweep:
                 )
 
             return exact, {"build_seconds": None, "graph_bytes": None}
-        run, _ = build_index(self.study, self.encoder, graph.name, graph.build_options(options), area=self.area)
+        run = self._built(graph)
         index = open_index(self.study, self.encoder, graph.name, area=self.area)
 
         def through(point: Point) -> Searcher:
@@ -165,6 +166,21 @@ class Sweep:
             return IndexSearch(index, gallery, codes, k=options.depth, **how)
 
         return through, {"build_seconds": run["seconds"], "graph_bytes": run["graph_bytes"]}
+
+    def _built(self, graph: Graph) -> dict[str, Any]:
+        """run.json of a graph of this gallery: built, not brought up to it, so that its seconds are those of building.
+
+        One that a killed sweep of another gallery left is replaced; one that was to be kept is the user's, and refused by build_index.
+        """
+        asked = graph.build_options(self.options)
+        before = self.study.run_of(self.area, path_name(self.encoder), path_name(graph.name))
+        outdated = before and made_of(before["inputs"]["embeddings"], before["inputs"]["manifest"]) != self.made_of
+        other = before and any(
+            before["parameters"][name] != getattr(asked, name) for name in ("gallery", "metric", "expansion_add")
+        )
+        anew = self.options.overwrite or outdated or (other and not self.options.keep_graphs)
+        options = replace(asked, overwrite=bool(anew))
+        return build_index(self.study, self.encoder, graph.name, options, area=self.area)[0]
 
     def _publish(self, point: Point, searcher: Searcher, timed: Timed, costs: dict[str, Any]) -> None:
         """The neighbors of all queries, then the timings: a point that is there is whole."""
@@ -197,6 +213,7 @@ class Sweep:
             "seed": options.seed,
             "threads": self.threads,
             "processor": processor(),
+            "device": torch_device(options.device),  # of exact search
         }
         return run_record("search-effort", parameters=parameters, inputs=self.inputs, rows=0)
 
