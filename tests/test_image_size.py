@@ -19,6 +19,7 @@ from cbmir.datasets.manifest import write_manifest
 from cbmir.datasets.medmnist_sets import same_images
 from cbmir.embed import embed
 from cbmir.embedding.options import EmbedOptions
+from cbmir.embedding.source import packed_for
 from cbmir.encoders.build import build
 from cbmir.encoders.names import detailed, parse_name, without_detail
 from cbmir.encoders.table import resolve
@@ -476,3 +477,12 @@ def test_real_images_at_three_sizes(shared, ray_session, tmp_path, capsys):
     }
     assert p1["mobilenet~px224"] > p1["mobilenet~px28"] > p1["mobilenet~px8"]
     assert abs(p1["pixels32~px224"] - p1["pixels32~px28"]) < p1["mobilenet~px224"] - p1["mobilenet~px8"]
+
+
+def test_packed_images_that_are_smaller_than_a_size_are_refused(hand):
+    hand.write_json({"parameters": {"short_side": 64}}, "packed", "run.json")
+    assert packed_for(hand, [resolve("pixels32~px64")])["short_side"] == 64
+    with pytest.raises(
+        UserError, match="encoder pixels32~px128 resizes to 128 pixels, and the packed images have a short side of 64"
+    ):
+        packed_for(hand, [resolve("pixels32~px64"), resolve("pixels32~px128")])

@@ -493,3 +493,17 @@ def test_a_sweep_over_real_images(shared, ray_session, tmp_path, capsys):
     }
     assert precision[None]["value"] > 0.9  # by the body part: easy
     assert precision[None]["ci_low"] < precision[None]["value"] < precision[None]["ci_high"]
+
+
+def test_a_sweep_on_an_object_store(s3, study):
+    """Graphs are fetched, points published there; recall is that of the same sweep on a disk, but for how threads build."""
+    rows, vectors = rows_and_vectors()
+    remote = make_study(s3.address("study"), rows, vectors)
+    exactly = EffortOptions(**vars(TINY) | {"dtypes": ("f32",), "expansions": (600,), "reranks": (8,)})
+    sweep(study, exactly)
+    sweep(remote, exactly)
+    there = check(pq.read_table(remote.files("search_effort")[0], filesystem=remote.fs), "search_effort").to_pylist()
+    values = [sorted((r["dtype"], r["metric"], r["k"], r["value"]) for r in found) for found in (there, figures(study))]
+    assert values[0] == values[1]
+    assert not remote.files("effort_graphs", "pixels32", "effort-f32-c16", suffix="")
+    assert "pixels32: 2 of 2 points have been measured already" in sweep(remote, exactly)
