@@ -93,21 +93,19 @@ def reduction(size: tuple[int, int], geometries: Sequence[Geometry]) -> int:
     """How much smaller, 1, 2, 4 or 8 times, an image of (width, height) may be decoded without its vectors noticing.
 
     JPEG can leave out the finer half of its frequencies, which is quicker. Twice the pixels that the encoder takes must remain, so that
-    the resize behind it still averages over several, and the resize must come to the same size.
+    the resize behind it still averages over several, and the resize must come to the same size. Not for a geometry with `detail`: few
+    pixels are left of an image there, and it would be noticed.
     """
+    if any(g.detail for g in geometries):
+        return 1
     for factor in (8, 4, 2):
         smaller = (-(-size[0] // factor), -(-size[1] // factor))
         if all(
-            _first(smaller, g) == (new := _first(size, g)) and smaller[0] >= 2 * new[0] and smaller[1] >= 2 * new[1]
+            resized(smaller, g) == (new := resized(size, g)) and smaller[0] >= 2 * new[0] and smaller[1] >= 2 * new[1]
             for g in geometries
         ):
             return factor
     return 1
-
-
-def _first(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
-    """(width, height) before and after the first resize."""
-    return (geometry.detail, geometry.detail) if geometry.detail else resized(size, geometry)
 
 
 def resized(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
