@@ -216,9 +216,8 @@ def test_query_shrinks_an_image_as_the_study_did(collection, capsys, suffix):
     row = next(row for row in rows if row["split"] == "train" and row["uri"].endswith(suffix))
     for encoder in ("pixels32~px28", "timm:test_resnet~px28~random0"):
         assert main(["query", "--study", collection.address, "--encoder", encoder, row["uri"], "-k", "1"]) == 0
-        (line,) = [
-            line for line in capsys.readouterr().out.splitlines() if row["image_id"] in line and "0.0000" in line
-        ]
+        lines = capsys.readouterr().out.splitlines()
+        assert [line for line in lines if row["image_id"] in line and "0.0000" in line], lines
 
 
 # --- the study
@@ -328,7 +327,7 @@ def test_enlarged_images_are_told_from_what_was_looked_at(phantoms, tmp_path, ra
         " that were embedded last are smaller than 1000 pixels and are enlarged to it: at 1000 they show no more than they have"
     )
     assert main(["manifest", "check", "--study", study.address]) == 0
-    facts = pq.read_table(study.files("image_facts")[0]).to_pylist()
+    facts = study.dataset("image_facts").to_table().to_pylist()
     seen = [min(row["width"], row["height"]) for row in facts if row["width"] is not None]
     (line,) = [line for line in tell(study, options) if "are enlarged" in line]
     assert line.startswith(
