@@ -436,7 +436,7 @@ def test_one_set_at_several_sizes_is_no_gallery(tmp_path):
 
 
 def test_real_images_at_three_sizes(shared, ray_session, tmp_path, capsys):
-    """X-rays of children at 224 pixels, by pixels32 and by a trained network, which needs the detail that pixels32 does not see."""
+    """Brain MR at 224 pixels, by pixels32 and by a trained network, which needs the detail that pixels32 does not see."""
     with open(shared / "data" / "images.csv", newline="") as file:
         rows = [
             r | {"path": str(shared / "data" / r["path"])}
