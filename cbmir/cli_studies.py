@@ -32,7 +32,23 @@ def _encoders(a: argparse.Namespace) -> None:
         write_paper(Study(a.study), encoders=tuple(row["encoder"] for row in rows), relevance=a.relevance, k=a.k)
 
 
+def _search_effort(a: argparse.Namespace) -> None:
+    from cbmir.effort import study_search_effort
+    from cbmir.flags.typed import effort_options
+
+    study_search_effort(Study(a.study), a.encoder, effort_options(a))
+
+
+def _image_size(a: argparse.Namespace) -> None:
+    from cbmir.flags.typed import image_size_options
+    from cbmir.image_sizes import study_image_size
+
+    study_image_size(Study(a.study), a.encoder, image_size_options(a))
+
+
 STUDIES: dict[str, Callable[[argparse.Namespace], None]] = {
     "study index-size": _index_size,
     "study encoders": _encoders,
+    "study image-size": _image_size,
+    "study search-effort": _search_effort,
 }

@@ -18,7 +18,7 @@ from cbmir.embedding.account import Account, account, embedded_digest, orphans_l
 from cbmir.embedding.addresses import staging, sweep, sweep_debris, write_addresses
 from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.packing import Group, Packing, pack
-from cbmir.embedding.plan import Plan, begun_with, is_done, make_plan, prepare, resolve_all
+from cbmir.embedding.plan import Plan, begun_with, is_done, make_plans, prepare, resolve_all
 from cbmir.embedding.source import source_of
 from cbmir.embedding.tally import in_words, summary
 from cbmir.encoders.build import best_precision, refuse_precision
@@ -45,7 +45,7 @@ def embed(study: Study, encoders: list[str], options: EmbedOptions, *, say=print
     for spec in specs:  # before Ray starts
         fetch(spec, options.reach)
     with contextlib.ExitStack() as stack:
-        plans = _with_precision(study, [make_plan(spec, options, source) for spec in specs], options, stack)
+        plans = _with_precision(study, make_plans(specs, options, source), options, stack)
         for plan in plans:
             prepare(study, plan, options)
         todo = [plan for plan in plans if not is_done(study, plan, manifest)]

@@ -92,6 +92,7 @@ def _publish(
         "permutations": options.permutations,
         "seed": options.seed,
         "allow_overlap": options.allow_overlap,
+        "compared": list(options.compared) if options.compared else None,
     }
     with study.publishing(dataset) as out:
         out.write_table(table, f"{dataset}.parquet", dataset)

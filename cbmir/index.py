@@ -28,6 +28,7 @@ from cbmir.vectors import Vectors, find_encoder
 
 METRICS = ("cos", "ip", "l2")
 EXPANSION = 256
+AREA = "index"  # the dataset of the study's indexes
 _HOW_TO_SEARCH = ("expansion_search", "recall", "recall_at", "rerank")  # may change without the graph
 _NOT_THE_INDEX = ("overwrite", "ray_address", "device")
 
@@ -74,27 +75,29 @@ class IndexOptions:
             raise UserError("--recall finds the expansion, and --expansion-search names it; give one of them")
 
 
-def build_index(study: Study, encoder: str, name: str, options: IndexOptions) -> tuple[dict[str, Any], bool]:
+def build_index(
+    study: Study, encoder: str, name: str, options: IndexOptions, *, area: str = AREA
+) -> tuple[dict[str, Any], bool]:
     """Build index `name` of one encoder's gallery -> (its run.json, whether anything was made now).
 
     An index of that name with other parameters is refused unless `overwrite`. One that is older than the embeddings or the manifest is brought up to
     them: images that are new, gone or changed are added and removed without building the graph again. Vectors with NaN or infinity are refused by
     key; under the cosine, zero vectors have no direction and stay out of the graph (their keys are in run.json), and exact search ranks them at
-    distance 1. A second process waits for the first.
+    distance 1. A second process waits for the first. area: the dataset that it becomes a part of.
     """
     options.refuse_nonsense()
     refuse_bad_name(name)
     encoder = find_encoder(study, encoder)
-    with held(study, "index", path_name(encoder), path_name(name)):
-        return _build(study, encoder, name, options)
+    with held(study, area, path_name(encoder), path_name(name)):
+        return _build(study, encoder, name, options, area)
 
 
-def _build(study: Study, encoder: str, name: str, options: IndexOptions) -> tuple[dict[str, Any], bool]:
+def _build(study: Study, encoder: str, name: str, options: IndexOptions, area: str) -> tuple[dict[str, Any], bool]:
     vectors = Vectors(study, encoder)
     parameters = {key: value for key, value in asdict(options).items() if key not in _NOT_THE_INDEX}
     inputs = {"embeddings": vectors.run["fingerprint"], "manifest": study.require("manifest")["fingerprint"]}
     draft = run_record("index", parameters=parameters, inputs=inputs, rows=0)
-    target = ("index", path_name(encoder), path_name(name))
+    target = (area, path_name(encoder), path_name(name))
     before = None if options.overwrite else study.run_of(*target)
     if before and before.get("layout") != LAYOUT:
         before = None
@@ -119,7 +122,7 @@ def _build(study: Study, encoder: str, name: str, options: IndexOptions) -> tupl
         made = _built(study, target, vectors, keys, options, draft)
     made["seconds"] = round(time.monotonic() - began, 2)
     if options.recall is not None:
-        made |= {"recall": _tuned(study, encoder, name, vectors, options)}
+        made |= {"recall": _tuned(open_index(study, encoder, name, area=area), vectors, options)}
         made["expansion_search"] = made["recall"]["expansion_search"]
     study.write_json(made, *target, "run.json")
     return made, True
@@ -203,10 +206,9 @@ def _record(
     }
 
 
-def _tuned(study: Study, encoder: str, name: str, vectors: Vectors, options: IndexOptions) -> dict[str, Any]:
+def _tuned(index: OpenIndex, vectors: Vectors, options: IndexOptions) -> dict[str, Any]:
     """The expansion for the recall that is wanted, on images outside of the gallery; on some of its own where there are none."""
-    index = open_index(study, encoder, name)
-    everything = vectors.keys(keys_where(study, "true", role="gallery")["image_key"].to_numpy())
+    everything = vectors.keys(keys_where(vectors.study, "true", role="gallery")["image_key"].to_numpy())
     outside = np.setdiff1d(everything, index.keys, assume_unique=True)
     keys, queries = vectors.load(sample_of(outside if len(outside) else everything))
     found = find_expansion(
@@ -250,17 +252,17 @@ def refuse_bad_name(name: str) -> None:
         )
 
 
-def open_index(study: Study, encoder: str, name: str) -> OpenIndex:
+def open_index(study: Study, encoder: str, name: str, *, area: str = AREA) -> OpenIndex:
     """A finished index, memory-mapped; one on an object store is fetched to a temporary directory first.
 
     Refuses one that is older than the embeddings, damaged, or of another layout.
     """
     again = f"cbmir index --study {study.address} --encoder {encoder} --index {name}"
-    names = study.names("index", path_name(encoder))
+    names = study.names(area, path_name(encoder))
     if name not in names:
         near = nearest(name, [*names, "exact"]) or f"there: {', '.join([*names, 'exact'])}"
         raise UserError(f"no index '{name}' of {encoder} in the study; {near}; build it with: {again}")
-    target = ("index", path_name(encoder), path_name(name))
+    target = (area, path_name(encoder), path_name(name))
     run = study.require(*target)
     if run.get("layout") != LAYOUT:
         raise UserError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from cbmir.schemas import NEIGHBORS
 from cbmir.searching.searchers import Codes, ExactSearch, Found, IndexSearch, torch_device
 from cbmir.searching.spread import in_turn, spread
 from cbmir.select import keys_where
-from cbmir.store import Study, changed_parameter, fingerprint, path_name, run_record
+from cbmir.store import Publication, Study, changed_parameter, fingerprint, path_name, run_record
 from cbmir.vectors import Part, Vectors, find_encoder
 
 EXACT = "exact"
@@ -94,7 +94,7 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
     metric = _metric(options, index, built)
     gallery = options.gallery or (built["parameters"]["gallery"] if built else TRAIN)
     codes = exclusion_codes(study, options.exclude_same)
-    roles = _roles(study, vectors, gallery, options.queries, built)
+    roles = roles_of(study, vectors, gallery, options.queries, built)
     k = _depth(options.k, len(roles.gallery))
     parameters = {
         "index": index,
@@ -143,7 +143,7 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
                 on_gpu=cut and torch_device(options.device) == "cuda",
                 ray_address=options.ray_address,
             )
-        rows = _write(out, found, progress)
+        rows = write_neighbors(out, found, progress.update)
         out.run = draft | {
             "rows": rows,
             "question": fingerprint(roles.question(), sorted(options.exclude_same)),
@@ -218,7 +218,7 @@ def _depth(asked: int | None, gallery: int) -> int:
     return asked
 
 
-def _roles(study: Study, vectors: Vectors, gallery: str, queries: str, built: dict | None) -> Roles:
+def roles_of(study: Study, vectors: Vectors, gallery: str, queries: str, built: dict | None = None) -> Roles:
     """Resolve both predicates; refuses an empty role, and a gallery that the index does not hold."""
     keys, asked = {}, {}
     for role, predicate in (("gallery", gallery), ("queries", queries)):
@@ -239,21 +239,26 @@ def _roles(study: Study, vectors: Vectors, gallery: str, queries: str, built: di
     return Roles(keys["gallery"], keys["queries"], asked["gallery"], asked["queries"])
 
 
-def _write(out, found: Iterator[tuple[np.ndarray, Found]], progress: Progress) -> int:
-    """Neighbors of every block of queries into files of about ROWS_PER_FILE rows -> how many; one block and one file are in memory."""
+def write_neighbors(
+    out: Publication, found: Iterator[tuple[np.ndarray, Found]], told: Callable[[int], None] = lambda done: None
+) -> int:
+    """Neighbors of every block of queries into files of about ROWS_PER_FILE rows -> how many; one block and one file are in memory.
+
+    told: takes how many queries are done.
+    """
     rows, done, part = 0, 0, 0
     held: list[pa.Table] = []
     for keys, neighbors in found:
         held.append(as_table(keys, *neighbors))
         done += len(keys)
-        progress.update(done)
+        told(done)
         if sum(table.num_rows for table in held) >= ROWS_PER_FILE:
             rows, part = rows + _flush(out, held, part), part + 1
             held = []
     return rows + _flush(out, held, part)
 
 
-def _flush(out, held: list[pa.Table], part: int) -> int:
+def _flush(out: Publication, held: list[pa.Table], part: int) -> int:
     table = pa.concat_tables(held) if held else NEIGHBORS.empty_table()
     out.write_table(table, f"part-{part:05d}.parquet", "neighbors")
     return table.num_rows

@@ -28,6 +28,8 @@ MADE_BY = {
     "scaling_costs": "cbmir study index-size",
     "vanished": "cbmir study index-size",
     "fits": "cbmir study index-size",
+    "effort_points": "cbmir study search-effort",
+    "effort_graphs": "cbmir study search-effort",
     "search_effort": "cbmir study search-effort",
     "image_sizes": "cbmir study image-size",
 }

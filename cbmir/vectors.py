@@ -15,18 +15,23 @@ from cbmir.reducing.record import MARK, is_older, reduce_command
 from cbmir.store import Study, path_name
 
 TILE_ROWS = 16_384
+_VARIANTS = (MARK, "~px")
 Part = list[tuple[str, list[int]]]  # paths of files, and the row groups that are meant of each
 
 
 def find_encoder(study: Study, name: str) -> str:
     """The study's own name of an encoder: `name` itself, or the only one that begins with it ('timm:vit' @64, ~random0).
 
-    Reduced ones ('timm:vit@64~pca256') are only meant where they are named whole.
+    Reduced ones ('timm:vit@64~pca256') and those of images at another size ('timm:vit~px28') are only meant where they are named whole.
     """
     names = study.names("embeddings")
     if name in names:
         return name
-    longer = [n for n in names if n.startswith(name) and n[len(name)] in ",@~" and MARK not in n[len(name) :]]
+    longer = [
+        n
+        for n in names
+        if n.startswith(name) and n[len(name)] in ",@~" and not any(mark in n[len(name) :] for mark in _VARIANTS)
+    ]
     if len(longer) == 1:
         return longer[0]
     if not names:

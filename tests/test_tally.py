@@ -12,7 +12,7 @@ def told() -> Tally:
     """Two actors, busy from 110 to 120 and from 111 to 121 s, that hold two encoders; 200 images."""
     tally = Tally()
     for _ in range(2):
-        tally.decoded(100, {"read": 1.0, "decode": 12.0, "resize": 3.0})
+        tally.decoded(100, {"read": 1.0, "decode": 12.0, "resize": 3.0}, {28: 1})
     for actor, began in (("a", 110.0), ("b", 111.0)):
         tally.encoded(actor, 50, 1, {0: 3.0, 1: 1.5}, began, began + 5)
         tally.encoded(actor, 50, 0, {0: 3.0, 1: 1.5}, began + 5, began + 10)
@@ -36,6 +36,7 @@ def test_summary_by_hand():
             "read": 2.0, "decode": 24.0, "resize": 6.0, "pass on": 2.0, "write": 0.25, "forward": {"vit": 12.0, "cnn": 6.0}, "wait": 4.0,
         },
         "bottleneck": "decode",
+        "enlarged": {"28": 2},
     }  # fmt: skip
     assert in_words(found) == [
         "200 images in 25.0 s, of which 10.0 s to start: 18.2 images/s, 9.1 a device, 2.3 a core; devices computed 82 % of the time",

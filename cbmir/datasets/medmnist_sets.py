@@ -7,6 +7,7 @@ twice, and version 3 lacks a few images of version 2.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 SIZES_2D, SIZES_3D = (28, 64, 128, 224), (28, 64)
@@ -79,3 +80,18 @@ def published_size(stem: str) -> int | None:
     """Pixels a side that a file's name promises: breastmnist_224 -> 224, breastmnist -> 28; None where it says nothing."""
     found = re.fullmatch(r"(organmnist_(?:axial|coronal|sagittal)|[a-z]+mnist(?:3d)?)(?:_(\d+))?", stem.lower())
     return int(found.group(2) or 28) if found and known_set(stem) else None
+
+
+def same_images(stems: Iterable[str]) -> list[str]:
+    """Files' names, without suffix, that are one published set at several sizes, the smallest size first; [] where there are none.
+
+    Row n of a set's array is the same image at every size.
+    """
+    found: dict[str, list[str]] = {}
+    for stem in stems:
+        if published_size(stem):
+            found.setdefault(re.sub(r"_\d+$", "", stem.lower()), []).append(stem)
+    several = [
+        sorted(group, key=lambda stem: (published_size(stem), stem)) for group in found.values() if len(group) > 1
+    ]
+    return min(several, default=[])

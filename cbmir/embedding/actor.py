@@ -52,6 +52,7 @@ class EncodeBlocks:
             self.encoders = _built(loads)
         except UserError as error:  # raised at the first block: Ray answers an error in here with pages and many tries
             self.encoders, self.refusal = {}, error
+        self.sharers = {i: list(self.encoders.values()).count(encoder) for i, encoder in self.encoders.items()}
         self.told = {i: encoder.busy for i, encoder in self.encoders.items()}  # trying it out is not counted
 
     def __call__(self, block: pa.Table) -> pa.Table:
@@ -65,7 +66,7 @@ class EncodeBlocks:
         failed = np.zeros(block.num_rows, bool) if self.loads.needed_later else ~good  # each broken image counts once
         for i, encoder in self.encoders.items():
             wanted = np.flatnonzero(good & (need >> i & 1 == 1))
-            geometry = encoder.spec.geometry
+            geometry = self.loads.encoders[i].geometry
             pixels = as_pixels(block[f"pixels_{self.loads.geometries.index(geometry)}"], geometry)
             vectors = self._encode(encoder, pixels, wanted)
             out = out.append_column(f"embedding_{i}", _as_lists(vectors, wanted, block.num_rows, encoder.dim))
@@ -88,23 +89,31 @@ class EncodeBlocks:
         """Rows, and the seconds of forward passes since the last time, to whoever counts."""
         with self.lock:
             busy = {i: encoder.busy for i, encoder in self.encoders.items()}
-            forward = {i: busy[i] - self.told[i] for i in busy}
+            forward = {i: (busy[i] - self.told[i]) / self.sharers[i] for i in busy}
             self.told = busy
         self.tally.encoded.remote(self.name, rows, failed, forward, began, time.time())
 
 
 def _built(loads: Loads) -> dict[int, Encoder]:
-    return {
-        i: build(
-            spec,
-            device=loads.device,
-            precision=loads.precisions[i],
-            batch_size=loads.batch_size,
-            compiled=loads.compiled,
-            reach=loads.reach,
-        )
-        for i, spec in loads.encoders.items()
-    }
+    """Each encoder by its position; those that differ only in how much of an image they are shown are one network."""
+    found: dict[int, Encoder] = {}
+    for i, spec in loads.encoders.items():
+        precision = loads.precisions[i]
+        alike = (j for j in found if loads.encoders[j].built == spec.built and loads.precisions[j] == precision)
+        same = next(alike, None)
+        found[i] = found[same] if same is not None else _build(spec, precision, loads)
+    return found
+
+
+def _build(spec: EncoderSpec, precision: str, loads: Loads) -> Encoder:
+    return build(
+        spec,
+        device=loads.device,
+        precision=precision,
+        batch_size=loads.batch_size,
+        compiled=loads.compiled,
+        reach=loads.reach,
+    )
 
 
 def _as_lists(vectors: np.ndarray, rows: np.ndarray, count: int, dim: int) -> pa.FixedSizeListArray:

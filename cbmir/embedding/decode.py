@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,6 +37,8 @@ def decode_block(block: pa.Table, *, options: DecodeOptions, tally=None) -> pa.T
     """
     rows = block.num_rows
     times = Times()
+    enlarged: Counter[int] = Counter()
+    details = {geometry.detail for geometry in options.geometries if geometry.detail}
     pixels = [np.zeros((rows, *geometry.shape), np.uint8) for geometry in options.geometries]
     stages: list[str | None] = [None] * rows
     errors: list[str | None] = [None] * rows
@@ -47,6 +50,7 @@ def decode_block(block: pa.Table, *, options: DecodeOptions, tally=None) -> pa.T
                 raise data
             with times.of("decode"):
                 image = _decode(uri, data, options)
+            enlarged.update(detail for detail in details if min(image.shape[:2]) < detail)
             with times.of("resize"):
                 for out, geometry in zip(pixels, options.geometries, strict=True):
                     out[row] = apply(geometry, image)
@@ -58,7 +62,7 @@ def decode_block(block: pa.Table, *, options: DecodeOptions, tally=None) -> pa.T
     for i, values in enumerate(pixels):
         block = block.append_column(f"pixels_{i}", _as_binary(values))
     if tally is not None:
-        tally.decoded.remote(rows, times.seconds)
+        tally.decoded.remote(rows, times.seconds, enlarged)
     return block
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cbmir.embedding.account import account
@@ -86,6 +87,15 @@ def resolve_all(encoders: list[str], options: EmbedOptions) -> list[EncoderSpec]
 def _whole_address(file: str) -> str:
     """A path that means the same in every process; addresses as they are."""
     return file if "://" in file else os.path.abspath(os.path.expanduser(file))
+
+
+def make_plans(specs: Sequence[EncoderSpec], options: EmbedOptions, source: Source) -> list[Plan]:
+    """A plan of each; encoders that are one network are loaded once."""
+    plans: list[Plan] = []
+    for spec in specs:
+        same = next((plan for plan in plans if plan.spec.built == spec.built), None)
+        plans.append(replace(same, spec=spec) if same else make_plan(spec, options, source))
+    return plans
 
 
 def make_plan(spec: EncoderSpec, options: EmbedOptions, source: Source) -> Plan:

@@ -41,7 +41,7 @@ def packed_for(study: Study, specs: Sequence[EncoderSpec]) -> dict[str, Any]:
     """How the study's images were packed; refuses where they are not, or too small for one of the encoders."""
     how = study.require("packed")["parameters"]
     for spec in specs:
-        side = spec.geometry.resize or spec.geometry.size
+        side = spec.geometry.taken
         if side > how["short_side"]:
             raise UserError(
                 f"encoder {spec.name} resizes to {side} pixels, and the packed images have a short side of {how['short_side']}; pack larger "

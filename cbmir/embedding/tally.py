@@ -14,7 +14,7 @@ class Counts:
     """Everything told so far.
 
     decoded, written: rows. encoded: rows behind each group of encoders, by its first one. forward: seconds of forward passes by
-    encoder. seconds: of all workers together, by what they were spent on. spans: of each actor, from its first block to its last.
+    encoder. enlarged: images that are smaller than the detail asked for, by that detail. seconds: of all workers together, by what they were spent on. spans: of each actor, from its first block to its last.
     """
 
     decoded: int = 0
@@ -22,6 +22,7 @@ class Counts:
     failed: int = 0
     encoded: Counter[int] = field(default_factory=Counter)
     forward: Counter[int] = field(default_factory=Counter)
+    enlarged: Counter[int] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -55,8 +56,9 @@ class Tally:
     def __init__(self) -> None:
         self.counts = Counts()
 
-    def decoded(self, rows: int, seconds: dict[str, float]) -> None:
+    def decoded(self, rows: int, seconds: dict[str, float], enlarged: dict[int, int]) -> None:
         self.counts.decoded += rows
+        self.counts.enlarged.update(enlarged)
         self.counts.seconds.update(seconds)
 
     def encoded(
@@ -107,6 +109,7 @@ def summary(counts: Counts, encoders: list[str], crew: Crew, *, began: float, en
         "saturation": round(computing / (wall * crew.devices), 3) if wall else 0.0,
         "seconds_by": by | {"forward": forward, "wait": round(max(0.0, wall * crew.devices - computing), 2)},
         "bottleneck": bottleneck(counts, encoders, crew),
+        "enlarged": {str(detail): count for detail, count in sorted(counts.enlarged.items())},
     }
 
 

@@ -97,4 +97,5 @@ def _input(spec: EncoderSpec) -> str:
         "pad_square": f"padded to a square, brought to {side}",
     }[geometry.mode]
     channels = "grey" if geometry.grey else "RGB"
-    return f"{geometry.size}x{geometry.size} {channels}; {how}, {geometry.interpolation}"
+    first = f"brought to {geometry.detail}x{geometry.detail} first; " if geometry.detail else ""
+    return f"{geometry.size}x{geometry.size} {channels}; {first}{how}, {geometry.interpolation}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from cbmir.images.geometry import Geometry
@@ -90,9 +90,14 @@ class EncoderSpec:
         """Address of the weights: those given, else those published."""
         return self.weights or self.checkpoint
 
+    @property
+    def built(self) -> EncoderSpec:
+        """What stands for the network alone: equal for specs that differ in their names and in how much of an image they are shown."""
+        return replace(self, name="", asked="", geometry=replace(self.geometry, detail=None))
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; `from_dict` reads it back."""
-        return asdict(self)
+        return asdict(self) | {"geometry": self.geometry.as_dict()}
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> EncoderSpec:

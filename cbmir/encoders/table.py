@@ -13,6 +13,7 @@ from cbmir.encoders.spec_file import read_spec, rows
 from cbmir.errors import UserError, nearest
 
 LARGEST = 4096  # pixels
+LEAST_DETAIL = 8  # pixels a side that are left of an image
 
 
 def resolve(
@@ -42,8 +43,11 @@ def resolve(
         if parsed.options:
             raise UserError(f"encoder {parsed.base} takes no options; found {', '.join(parsed.options)}")
         parsed = replace(parsed, random_seed=None)
+    if parsed.detail is not None and not LEAST_DETAIL <= parsed.detail <= LARGEST:
+        raise UserError(f"encoder {name}: ~px{parsed.detail}; expected {LEAST_DETAIL} to {LARGEST} pixels")
     return replace(
         spec,
+        geometry=replace(spec.geometry, detail=parsed.detail),
         name=parsed.canonical,
         asked=parsed.in_full(base),
         options=spec.options | parsed.options,

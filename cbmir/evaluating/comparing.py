@@ -71,7 +71,7 @@ class _Level:
 
     def compared(self, pairs: Sequence[tuple[int, int]], options: EvaluateOptions) -> Iterator[pa.Table]:
         """One table of COMPARISONS a pair."""
-        metrics = options.metrics or COMPARED
+        metrics = options.compared or options.metrics or COMPARED
         columns = [c for c in columns_of(self.connection, "values_0") if c[0] in metrics]
         columns = [
             c for c in columns if all(c in columns_of(self.connection, f"values_{i}") for i in range(len(self.group)))

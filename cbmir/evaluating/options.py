@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cbmir.errors import UserError, nearest
@@ -24,13 +25,14 @@ class EvaluateOptions:
     permutations: int = 10_000  # for the p-values of comparisons
     seed: int = 0
     allow_overlap: bool = False  # patients on both sides
+    levels: tuple[str, ...] = LEVELS  # of relevance
+    compared: tuple[str, ...] | None = (
+        None  # metrics of comparisons; None: those asked for, else precision_at_k and average_precision
+    )
 
     def refuse_nonsense(self) -> None:
         """UserError for metrics that there are not, and numbers outside what they can be."""
-        for metric in self.metrics or ():
-            if metric not in names("metrics"):
-                near = nearest(metric, names("metrics")) or f"there: {', '.join(names('metrics'))}"
-                raise UserError(f"--metric {metric}: no such metric; {near}")
+        refuse_unknown_metrics((*(self.metrics or ()), *(self.compared or ())), flag="--metric")
         for name, least in (("resamples", 0), ("permutations", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"--{name} {getattr(self, name)}; expected {least} or more")
@@ -50,6 +52,14 @@ class EvaluateOptions:
 
     def _asked(self) -> list[str]:
         return list(dict.fromkeys(self.metrics or names("metrics")))
+
+
+def refuse_unknown_metrics(metrics: Sequence[str], *, flag: str) -> None:
+    """UserError for a name that is no stem of sql/metrics."""
+    for metric in metrics:
+        if metric not in names("metrics"):
+            near = nearest(metric, names("metrics")) or f"there: {', '.join(names('metrics'))}"
+            raise UserError(f"{flag} {metric}: no such metric; {near}")
 
 
 def judges(metric: str) -> bool:

@@ -41,7 +41,7 @@ class Scores:
 
 
 _NO_SAMPLE = {"sampling": None, "seed": None, "sample_size": None, "n_vanished": None}
-STEPS = len(LEVELS) + 1  # after each of which `score` tells how far it is
+STEPS = len(LEVELS) + 1  # of all levels, after each of which `score` tells how far it is
 
 
 def score(
@@ -57,7 +57,7 @@ def score(
     lay_out(connection)
     scoring = Scoring(connection, searched, depths(searched, options.ks), options)
     figures = []
-    for level in LEVELS:
+    for level in options.levels:
         figures.append(scoring.level(level))
         told()
     figures.append(scoring.without_relevance(study, exact))

@@ -61,6 +61,14 @@ COMMANDS = {
         "rank the embedded encoders by P@k, with intervals and paired tests; what is not searched exactly yet is",
         "cbmir study encoders --study study --exclude-same patient_id --csv encoders.csv",
     ),
+    "study image-size": (
+        "retrieval against the size of the images: each brought to several sizes before the encoder's own preprocessing",
+        "cbmir study image-size --study study --encoder timm:mobilenetv2_100 --sizes 28,64,128,224",
+    ),
+    "study search-effort": (
+        "speed and quality of approximate search against type of graph, expansion and re-ranking, and the points worth choosing",
+        "cbmir study search-effort --study study --encoder pixels32 --dtypes bf16,i8 --expansions 32,64,128 --reranks 1,2,4",
+    ),
     "report": ("write one HTML file with figures, charts and galleries", "cbmir report --study study"),
     "run": (
         "manifest, embed, index, search, evaluate and report in one go; what is done is skipped",
@@ -139,6 +147,8 @@ _ADD = {
     "probe": stages.probe,
     "study index-size": studies.index_size,
     "study encoders": studies.encoders,
+    "study image-size": studies.image_size,
+    "study search-effort": studies.search_effort,
     "report": common.report,
     "run": stages.run,
     "sql": ask.sql,

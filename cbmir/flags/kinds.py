@@ -45,7 +45,7 @@ def sizes(text: str) -> tuple[int | None, ...]:
     return (*sorted(size for size in found if size is not None), *([None] if None in found else []))
 
 
-def indexes(text: str) -> tuple[str, ...]:
+def words(text: str) -> tuple[str, ...]:
     """'exact,hnsw' -> ('exact', 'hnsw'), in their order, each once."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",")))
 

@@ -41,6 +41,11 @@ def embed_options(command: ArgumentParser) -> None:
     command.add_argument(
         "--image-size", type=int, metavar="N", help="side of the encoder's input in pixels (default: its own)"
     )
+    embedding(command)
+
+
+def embedding(command: ArgumentParser) -> None:
+    """How images are embedded, whatever size encoders take."""
     model_options(command)
     command.add_argument(
         "--packed", action="store_true", help="take pixels from the study's packed images (cbmir pack), not the files"

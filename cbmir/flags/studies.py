@@ -6,8 +6,8 @@ from argparse import ArgumentParser
 
 from cbmir.flags.common import encoders_flag, overwrite, paper, ray_address, study
 from cbmir.flags.graphs import graph_options, index_device, metric
-from cbmir.flags.kinds import indexes, ks, share, sizes
-from cbmir.flags.stages import roles
+from cbmir.flags.kinds import ks, share, sizes, words
+from cbmir.flags.stages import embedding, evaluate_options, roles
 
 
 def index_size(command: ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def index_size(command: ArgumentParser) -> None:
     )
     command.add_argument(
         "--index",
-        type=indexes,
+        type=words,
         default=("exact",),
         metavar="exact,NAME",
         help="how each sample is searched: exact (default), and names for an index built of each sample",
@@ -118,3 +118,92 @@ def encoders(command: ArgumentParser) -> None:
     )
     ray_address(command)
     command.add_argument("--overwrite", action="store_true", help="search again where the same was not asked")
+
+
+def image_size(command: ArgumentParser) -> None:
+    study(command)
+    encoders_flag(command, "at every size; repeat for several; see cbmir encoders")
+    _numbers(command, "--sizes", (28, 64, 128, 224), "pixels a side to which each image is brought first")
+    roles(command)
+    metric(command, "cos", "cosine (default), inner product or Euclidean distance")
+    _numbers(command, "--k", (1, 3, 5, 10), "depths of the figures")
+    evaluate_options(command)
+    command.add_argument(
+        "--permutations", type=int, default=10_000, metavar="N", help="for the p-values of differences (default 10000)"
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of resamples and permutations (default 0)")
+    command.set_defaults(image_size=None)  # --sizes are of images; an encoder's input is NAME@N
+    embedding(command)
+    overwrite(command)
+
+
+def search_effort(command: ArgumentParser) -> None:
+    study(command)
+    encoders_flag(command, "whose embeddings; repeat for several")
+    command.add_argument(
+        "--dtypes",
+        type=words,
+        default=("f32", "f16", "bf16", "i8"),
+        metavar="T,T",
+        help="of the graphs (default f32,f16,bf16,i8)",
+    )
+    _numbers(command, "--expansions", (16, 32, 64, 128, 256), "candidates that a walk keeps")
+    _numbers(command, "--reranks", (1, 2, 4), "candidates a neighbor, scored by exact distance")
+    command.add_argument(
+        "--pca",
+        type=sizes,
+        default=(None,),
+        metavar="N,N,all",
+        help="principal axes that the graphs hold; all: everything (default all)",
+    )
+    _numbers(command, "--connectivity", (16,), "edges of a node")
+    command.add_argument(
+        "--expansion-add", type=int, default=128, metavar="N", help="candidates while building (default 128)"
+    )
+    roles(command)
+    metric(command, "cos", "cosine (default), inner product or Euclidean distance")
+    _numbers(command, "--k", (1, 3, 5, 10), "depths of the figures; as many neighbors are searched as the largest says")
+    command.add_argument(
+        "--score",
+        action="append",
+        metavar="NAME",
+        help="one of sql/metrics; repeat for several (default: precision_at_k; ann_recall in any case)",
+    )
+    command.add_argument(
+        "--recall",
+        type=share,
+        default=0.99,
+        metavar="SHARE",
+        help="ANN recall, at the largest k, that the recommended point must have (default 0.99)",
+    )
+    command.add_argument(
+        "--rounds", type=int, default=3, metavar="N", help="timings of a point, whose median counts (default 3)"
+    )
+    command.add_argument(
+        "--timed-queries", type=int, default=4_096, metavar="N", help="queries of a round, at the most (default 4096)"
+    )
+    command.add_argument("--threads", type=int, metavar="N", help="that search (default: as many as cores)")
+    command.add_argument(
+        "--resamples",
+        type=int,
+        default=1_000,
+        metavar="N",
+        help="of patients, for 95 %% intervals (default 1000); 0: no intervals",
+    )
+    command.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of resamples and of the timed queries (default 0)"
+    )
+    command.add_argument(
+        "--allow-overlap", action="store_true", help="go on where patients have queries and gallery images"
+    )
+    command.add_argument(
+        "--keep-graphs", action="store_true", help="keep the graphs as indexes effort-... of the study"
+    )
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of exact search")
+    command.add_argument("--overwrite", action="store_true", help="measure anew what has been measured")
+
+
+def _numbers(command: ArgumentParser, flag: str, default: tuple[int, ...], text: str) -> None:
+    """A list of whole numbers."""
+    usual = ",".join(map(str, default))
+    command.add_argument(flag, type=ks, default=list(default), metavar="N,N", help=f"{text} (default {usual})")

@@ -77,6 +77,39 @@ def encoders_options(a: argparse.Namespace):
     return EncodersOptions(**given, **{field: getattr(a, field) for field in fields})
 
 
+def effort_options(a: argparse.Namespace):
+    from cbmir.sweeping.options import EffortOptions
+
+    same = ("metric", "queries", "expansion_add", "recall", "rounds", "timed_queries", "threads", "resamples", "seed",
+            "allow_overlap", "keep_graphs", "device", "overwrite")  # fmt: skip
+    return EffortOptions(
+        gallery=a.gallery or EffortOptions.gallery,
+        exclude_same=tuple(a.exclude_same),
+        dtypes=a.dtypes,
+        pcas=a.pca,
+        connectivities=tuple(a.connectivity),
+        expansions=tuple(a.expansions),
+        reranks=tuple(a.reranks),
+        ks=tuple(a.k),
+        scores=tuple(a.score or EffortOptions.scores),
+        **{field: getattr(a, field) for field in same},
+    )
+
+
+def image_size_options(a: argparse.Namespace):
+    from cbmir.sizing.options import ImageSizeOptions
+
+    same = ("queries", "metric", "resamples", "permutations", "seed", "allow_overlap")
+    return ImageSizeOptions(
+        sizes=tuple(a.sizes),
+        embed=embed_options(a),
+        gallery=a.gallery or ImageSizeOptions.gallery,
+        exclude_same=tuple(a.exclude_same),
+        ks=tuple(a.k),
+        **{field: getattr(a, field) for field in same},
+    )
+
+
 def evaluate_options(a: argparse.Namespace) -> dict:
     """What `evaluate` and `run` take alike."""
     return {"ks": tuple(a.k) if a.k else None, "resamples": a.resamples, "allow_overlap": a.allow_overlap}

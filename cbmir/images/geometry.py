@@ -22,6 +22,7 @@ FILTERS = {
 
 MODES = ("squash", "short_side", "long_side", "long_side_corner", "pad_square")
 CENTRES = ("even", "down")
+DETAIL_FILTER = Image.Resampling.BICUBIC  # with antialias: without it, what is left depends on which pixels are hit
 MOST_PIXELS = 1 << 26  # of the image between resize and crop; a strip of one pixel's height would ask for gigabytes
 
 
@@ -37,6 +38,8 @@ class Geometry:
     centre  how the crop's corner is rounded: 'even' (torchvision: half to even) or 'down' (transformers)
     grey    one channel of luminance (ITU-R 601-2) instead of RGB, taken before resizing
     fill    grey level or RGB of the border
+    detail  the image is first brought to `detail` x `detail` pixels, whatever its sides: all that follows sees of it what an image of
+            that size shows; None: the image as it is
     """
 
     size: int
@@ -46,6 +49,7 @@ class Geometry:
     centre: str = "even"
     grey: bool = False
     fill: tuple[int, int, int] | int = 0
+    detail: int | None = None
 
     @property
     def channels(self) -> int:
@@ -55,8 +59,14 @@ class Geometry:
     def shape(self) -> tuple[int, int, int]:
         return (self.size, self.size, self.channels)
 
+    @property
+    def taken(self) -> int:
+        """Side in pixels to which the image itself is brought, before anything else."""
+        return self.detail or self.resize or self.size
+
     def as_dict(self) -> dict:
-        return asdict(self)
+        """What decides the pixels; `detail` stands in it only where it is given, as in studies that are older than it."""
+        return {name: value for name, value in asdict(self).items() if name != "detail" or value is not None}
 
 
 def apply(geometry: Geometry, pixels: np.ndarray) -> np.ndarray:
@@ -64,6 +74,8 @@ def apply(geometry: Geometry, pixels: np.ndarray) -> np.ndarray:
     image = Image.fromarray(pixels)
     if geometry.grey:
         image = image.convert("L")
+    if geometry.detail:
+        image = image.resize((geometry.detail, geometry.detail), DETAIL_FILTER)
     if geometry.mode == "pad_square":
         image = image if isinstance(geometry.fill, int) or geometry.grey else image.convert("RGB")
         image = _framed(image, max(geometry.size, *image.size), geometry)
@@ -81,8 +93,11 @@ def reduction(size: tuple[int, int], geometries: Sequence[Geometry]) -> int:
     """How much smaller, 1, 2, 4 or 8 times, an image of (width, height) may be decoded without its vectors noticing.
 
     JPEG can leave out the finer half of its frequencies, which is quicker. Twice the pixels that the encoder takes must remain, so that
-    the resize behind it still averages over several, and the resize must come to the same size.
+    the resize behind it still averages over several, and the resize must come to the same size. Not for a geometry with `detail`: few
+    pixels are left of an image there, and it would be noticed.
     """
+    if any(g.detail for g in geometries):
+        return 1
     for factor in (8, 4, 2):
         smaller = (-(-size[0] // factor), -(-size[1] // factor))
         if all(

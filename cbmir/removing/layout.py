@@ -30,6 +30,8 @@ FIGURES = {
     "scaling_costs": 0,
     "vanished": 0,
     "fits": 0,
+    "effort_points": 2,
+    "effort_graphs": 2,
     "search_effort": 0,
     "image_sizes": 0,
 }  # made of many images: outdated, and deleted

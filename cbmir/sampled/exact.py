@@ -13,7 +13,7 @@ from cbmir.sampled.memory import PeakMemory
 from cbmir.sampled.options import ScalingOptions
 from cbmir.search import ROWS_PER_FILE, as_table
 from cbmir.searching.nested import NestedSearch, Sample
-from cbmir.searching.searchers import use_threads
+from cbmir.searching.threads import use_threads
 from cbmir.store import Study, run_record
 from cbmir.vectors import Vectors
 

@@ -15,7 +15,7 @@ from cbmir.sampled.frame import Frame, searched_sample
 from cbmir.sampled.options import ScalingOptions
 from cbmir.sampled.scoring import SampleScores, named, score_sample
 from cbmir.schemas import METRICS, SCALING_COSTS, VANISHED
-from cbmir.searching.searchers import use_threads
+from cbmir.searching.threads import use_threads
 from cbmir.store import Study
 from cbmir.vectors import Vectors
 

@@ -84,10 +84,11 @@ SEARCH_EFFORT = pa.schema(
         field("ci_low", pa.float64(), "95 % interval, bootstrap over patients", nullable=True),
         field("ci_high", pa.float64(), "95 % interval, bootstrap over patients", nullable=True),
         field("queries_per_second", pa.float64(), "median over the rounds, re-ranking included"),
+        field("timed_queries", pa.int64(), "queries of each round, their vectors in memory"),
         field("threads", pa.int32(), "that searched"),
         field("build_seconds", pa.float64(), "of the graph", nullable=True),
         field("graph_bytes", pa.int64(), "file size of the graph", nullable=True),
-        field("is_pareto", pa.bool_(), "whether no other point of this encoder, metric and k is both faster and better"),
+        field("is_pareto", pa.bool_(), "whether no other point of this encoder, metric and k is as fast and as good, and one of both more"),
         field("n_queries", pa.int64(), "queries in the mean"),
         field("gallery_size", pa.int64(), "embedded gallery images"),
     ]
@@ -97,7 +98,7 @@ IMAGE_SIZES = pa.schema(
     [
         field("encoder", pa.string(), "name of these embeddings in the study, as in metrics"),
         field("base_encoder", pa.string(), "the encoder that all sizes share"),
-        field("image_size", pa.int32(), "side in pixels to which each image is brought before the encoder's own preprocessing"),
-        field("seconds_per_image", pa.float64(), "of embedding, decoding included; of the device's time", nullable=True),
+        field("image_size", pa.int32(), "side in pixels to which each image is brought (~px in its name) before the encoder's own preprocessing"),
+        field("seconds_per_image", pa.float64(), "of the device, in forward passes of the last attempt; decoding is shared by all sizes", nullable=True),
     ]
 )  # fmt: skip

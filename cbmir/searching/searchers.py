@@ -15,6 +15,7 @@ from cbmir.searching.rescoring import rescored
 from cbmir.vectors import Part
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # keys (n, k) int64, distances (n, k) float32, counts (n,)
+DEEPEST = 8_192  # candidates a query: beyond, a full pass is cheaper, and a block's candidates would fill gigabytes
 Codes = tuple[np.ndarray, np.ndarray]  # ascending manifest keys (m,), exclusion codes (m, c)
 
 
@@ -95,7 +96,6 @@ class IndexSearch:
 
     ROUNDS = (1, 4)
     rows = 1_024  # queries of a block
-    DEEPEST = 8_192  # candidates a query: beyond, a full pass is cheaper, and a block's candidates would fill gigabytes
     PAIRS = 32_768  # scored at once
 
     def __init__(
@@ -139,10 +139,10 @@ class IndexSearch:
         """How many candidates to ask for in each round; none where a full pass is cheaper."""
         if len(self.index) == 0:
             return []
-        passed_over = 2 if self.share < 1 or self.codes[1].shape[1] else 1
-        needed = max(self.rerank * self.k, (self.k + 1) * passed_over) / self.share
+        passes_over = self.share < 1 or self.codes[1].shape[1] > 0
+        needed = candidates_needed(k=self.k, rerank=self.rerank, passes_over=passes_over) / self.share
         depths = [int(needed * factor) for factor in self.ROUNDS]
-        limit = max(self.k + 1, min(self.DEEPEST, len(self.index) // 2))
+        limit = deepest(k=self.k, graph=len(self.index))
         return [depth for depth in depths if depth <= limit] or ([limit] if self.share == 1 else [])
 
     def _walk(self, asked: Block, rows: np.ndarray, depth: int, found: Found) -> np.ndarray:
@@ -182,6 +182,19 @@ class IndexSearch:
         return allowed
 
 
+def candidates_needed(*, k: int, rerank: int, passes_over: bool) -> int:
+    """How many candidates an index is asked for first, of a gallery that it holds whole; its walks keep as many at least.
+
+    passes_over: whether some of them may be excluded.
+    """
+    return max(rerank * k, (k + 1) * (2 if passes_over else 1))
+
+
+def deepest(*, k: int, graph: int) -> int:
+    """The most candidates that a graph of so many vectors is asked for."""
+    return max(k + 1, min(DEEPEST, graph // 2))
+
+
 def codes_of(codes: Codes, keys: np.ndarray) -> np.ndarray:
     """Rows (m, c) of the exclusion codes for keys (m,), in their order; unknown keys exclude nothing (-1)."""
     known, values = codes
@@ -194,13 +207,6 @@ def codes_of(codes: Codes, keys: np.ndarray) -> np.ndarray:
 def no_codes() -> Codes:
     """Nothing is excluded."""
     return np.zeros(0, np.int64), np.zeros((0, 0), np.int64)
-
-
-def use_threads(threads: int) -> None:
-    """How many threads matrix products of this process take."""
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def torch_device(asked: str) -> str:

@@ -14,7 +14,8 @@ from typing import Protocol
 import numpy as np
 
 from cbmir.searching.exact import NO_KEY
-from cbmir.searching.searchers import Found, use_threads
+from cbmir.searching.searchers import Found
+from cbmir.searching.threads import use_threads
 
 Block = tuple[np.ndarray, np.ndarray]  # query keys (n,), queries (n, dim)
 Answer = tuple[np.ndarray, Found]  # query keys, their neighbors
