@@ -12,7 +12,7 @@ def _index_size(a: argparse.Namespace) -> None:
     from cbmir.flags.typed import index_size_options
     from cbmir.scaling import study_index_size
 
-    study_index_size(Study(a.study), a.encoder, index_size_options(a))
+    study_index_size(Study(a.study), a.encoder, index_size_options(a), asked=a.words)
     if a.paper:
         from cbmir.paper import write_paper
 
@@ -36,14 +36,14 @@ def _search_effort(a: argparse.Namespace) -> None:
     from cbmir.effort import study_search_effort
     from cbmir.flags.typed import effort_options
 
-    study_search_effort(Study(a.study), a.encoder, effort_options(a))
+    study_search_effort(Study(a.study), a.encoder, effort_options(a), asked=a.words)
 
 
 def _image_size(a: argparse.Namespace) -> None:
     from cbmir.flags.typed import image_size_options
     from cbmir.image_sizes import study_image_size
 
-    study_image_size(Study(a.study), a.encoder, image_size_options(a))
+    study_image_size(Study(a.study), a.encoder, image_size_options(a), asked=a.words)
 
 
 STUDIES: dict[str, Callable[[argparse.Namespace], None]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 KS = [1, 3, 5, 10]  # what cbmir evaluate takes unless told otherwise: a search may be less deep
@@ -85,3 +86,29 @@ def _flags(command: str, parameters: dict[str, Any]) -> list[str]:
 
 def _listed(values: list[int]) -> str:
     return ",".join(map(str, values))
+
+
+_UNTOLD = (
+    "--study",
+    "--csv",
+    "--profile",
+    "--ray-address",
+    "--weights-cache",
+)  # with a value; where things are is not told
+_UNTOLD_ALONE = ("--debug", "--overwrite", "--retry-failures", "--offline", "--paper")
+
+
+def told(arguments: Sequence[str]) -> list[str]:
+    """The words of a command as it was given, less what says where and not what: ['study', 'index-size', '--sizes', '10,all']."""
+    words, value_follows = [], False
+    for word in arguments:
+        if not value_follows and word not in _UNTOLD_ALONE and word.partition("=")[0] not in _UNTOLD:
+            words.append(word)
+        value_follows = not value_follows and word in _UNTOLD
+    return words
+
+
+def so_far(before: dict[str, Any] | None, asked: Sequence[str]) -> list[list[str]]:
+    """The commands that made a dataset to which each adds: those of its run.json, and the one that is adding now."""
+    earlier = [words for words in (before or {}).get("commands", []) if words != list(asked)]
+    return [*earlier, *([list(asked)] if asked else [])]

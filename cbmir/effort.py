@@ -9,6 +9,7 @@ Points are measured one after the other, each alone on the machine, by this proc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cbmir.commands import so_far
 from cbmir.evaluating.overlap import refuse_overlap
 from cbmir.holding import held
 from cbmir.store import Study, path_name, run_record
@@ -29,7 +31,9 @@ FIGURES = "search_effort"
 _NOT_THE_FIGURES = ("overwrite", "device", "keep_graphs")
 
 
-def study_search_effort(study: Study, encoders: list[str], options: EffortOptions, *, say=print) -> dict[str, Any]:
+def study_search_effort(
+    study: Study, encoders: list[str], options: EffortOptions, *, asked: Sequence[str] = (), say=print
+) -> dict[str, Any]:
     """Measure every point of the sweep for each encoder, publish search_effort, and tell of the fronts -> its run.json.
 
     What an earlier sweep found of other encoders, whose embeddings have not changed since, stays in the dataset.
@@ -46,7 +50,7 @@ def study_search_effort(study: Study, encoders: list[str], options: EffortOption
         with held(study, POINTS, path_name(sweep.encoder)):
             rows += sweep.measured(say)
     table = with_front(rows)
-    record = _publish(study, table, sweeps, options)
+    record = _publish(study, table, sweeps, options, asked)
     found = table.to_pylist()
     for sweep in sweeps:
         say(f"\n{sweep.title()}; points that no other one beats in speed and recall, and exact search:")
@@ -55,7 +59,9 @@ def study_search_effort(study: Study, encoders: list[str], options: EffortOption
     return record
 
 
-def _publish(study: Study, table: pa.Table, sweeps: list[Sweep], options: EffortOptions) -> dict[str, Any]:
+def _publish(
+    study: Study, table: pa.Table, sweeps: list[Sweep], options: EffortOptions, command: Sequence[str]
+) -> dict[str, Any]:
     """search_effort: the rows of these sweeps, and of other encoders those that still hold."""
     asked = {name: value for name, value in asdict(options).items() if name not in _NOT_THE_FIGURES}
     parameters = {sweep.encoder: asked | {"threads": sweep.threads, "processor": processor()} for sweep in sweeps}
@@ -71,7 +77,9 @@ def _publish(study: Study, table: pa.Table, sweeps: list[Sweep], options: Effort
         inputs |= {name: before["inputs"][name] for name in kept}
     with study.publishing(FIGURES) as out:
         out.write_table(table, f"{FIGURES}.parquet", FIGURES)
-        out.run = run_record(FIGURES, parameters=parameters, inputs=inputs, rows=table.num_rows)
+        out.run = run_record(
+            FIGURES, parameters=parameters, inputs=inputs, rows=table.num_rows, commands=so_far(before, command)
+        )
     return out.run
 
 

@@ -6,12 +6,13 @@ What is there is not made again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
+from cbmir.commands import so_far
 from cbmir.datasets.medmnist_sets import same_images
 from cbmir.embed import embed
 from cbmir.embedding.plan import resolve_all
@@ -34,7 +35,7 @@ Say = Callable[[str], None]
 
 
 def study_image_size(
-    study: Study, encoders: list[str], options: ImageSizeOptions, *, say: Say = print
+    study: Study, encoders: list[str], options: ImageSizeOptions, *, asked: Sequence[str] = (), say: Say = print
 ) -> dict[str, Any]:
     """Embed, search and evaluate every encoder at every size, publish image_sizes, and tell what each size costs -> its run.json."""
     options.refuse_nonsense()
@@ -53,7 +54,7 @@ def study_image_size(
             f"search {EXACT} of {spec.name}: {record['queries']:,} queries in {record['gallery']:,} images{'' if searched else ', already searched'}"
         )
     figures = evaluate(study, options.evaluate, say=say)
-    record, sizes = _publish(study, options, figures["fingerprint"])
+    record, sizes = _publish(study, options, figures["fingerprint"], asked)
     bases = {without_detail(spec.name) for spec in specs}
     say(
         "\nretrieval by image size; to the largest: the difference to the same encoder's largest size, over the same queries"
@@ -105,7 +106,9 @@ def _refuse_what_cannot_be_asked(study: Study, options: ImageSizeOptions) -> Non
         )
 
 
-def _publish(study: Study, options: ImageSizeOptions, figures: str) -> tuple[dict[str, Any], pa.Table]:
+def _publish(
+    study: Study, options: ImageSizeOptions, figures: str, command: Sequence[str]
+) -> tuple[dict[str, Any], pa.Table]:
     """image_sizes: every encoder of the study whose name says a size."""
     rows, inputs = [], {"metrics": figures}
     for name in study.names("embeddings"):
@@ -128,9 +131,10 @@ def _publish(study: Study, options: ImageSizeOptions, figures: str) -> tuple[dic
         "queries": options.queries,
         "exclude_same": list(options.exclude_same),
     }
+    commands = so_far(study.run_of("image_sizes"), command)
     with study.publishing("image_sizes") as out:
         out.write_table(table, "image_sizes.parquet", "image_sizes")
-        out.run = run_record("image-size", parameters=parameters, inputs=inputs, rows=table.num_rows)
+        out.run = run_record("image-size", parameters=parameters, inputs=inputs, rows=table.num_rows, commands=commands)
     return out.run, table
 
 

@@ -6,7 +6,7 @@ of their own, so that a study that is interrupted, or gets more sizes, seeds, en
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,17 @@ from cbmir.vectors import Vectors, find_encoder
 
 
 def study_index_size(
-    study: Study, encoders: list[str], options: ScalingOptions, *, say: Callable[[str], None] = print
+    study: Study,
+    encoders: list[str],
+    options: ScalingOptions,
+    *,
+    asked: Sequence[str] = (),
+    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Publish scaling, scaling_costs, vanished and fits -> the run.json of scaling."""
+    """Publish scaling, scaling_costs, vanished and fits -> the run.json of scaling.
+
+    asked: the words of the command, for the report's last section.
+    """
     options.refuse_nonsense()
     refuse_other_questions(study, options)
     exclusion_codes(study, options.exclude_same)  # says which columns there are
@@ -44,7 +52,7 @@ def study_index_size(
             say(f"{total - missing:,} of {total:,} samples are done already")
         with Progress("study index-size", missing, unit="samples") as progress:
             run_tasks(study, parts, options, progress)
-    run = gather(study, options)
+    run = gather(study, options, asked=asked)
     for part in parts:
         study.delete("scaling_neighbors", path_name(part.encoder))
     for line in lines(study, [part.encoder for part in parts]):

@@ -132,6 +132,7 @@ MAY_IMPORT = {
         "store",
     ),
     "sampled": (
+        "commands",
         "sampled",
         "cluster",
         "errors",
@@ -190,6 +191,7 @@ MAY_IMPORT = {
         "store",
     ),
     "image_sizes": (
+        "commands",
         "sizing",
         "datasets.medmnist_sets",
         "embed",
@@ -205,7 +207,7 @@ MAY_IMPORT = {
         "select",
         "store",
     ),
-    "effort": ("sweeping", "evaluating.overlap", "holding", "store", "vectors"),
+    "effort": ("commands", "sweeping", "evaluating.overlap", "holding", "store", "vectors"),
     "evaluate": ("as_published", "classifying", "evaluating", "errors", "progress", "store"),
     "as_published": ("as_published", "classifying", "errors", "select", "sql_files", "store"),
     "classifying": ("classifying", "commands", "errors", "schemas", "select", "sql_files", "store", "vectors"),

@@ -309,3 +309,28 @@ def test_doctor_says_in_what_encoders_compute_where_there_is_no_gpu(monkeypatch,
     lines = [line for line in doctor.examine(None) if "no GPU" in line]
     assert len(lines) == 1
     assert lines[0].endswith(f"CPU cores, {said}")
+
+
+def test_the_words_of_a_command_say_what_was_asked_and_not_where():
+    asked = [
+        "study",
+        "index-size",
+        "--study",
+        "/data/s",
+        "--encoder",
+        "a=b",
+        "--sizes=10,all",
+        "--debug",
+        "--ray-address=ray://host",
+        "--overwrite",
+    ]
+    assert parse(asked).words == ["study", "index-size", "--encoder", "a=b", "--sizes=10,all"]
+    assert parse(["evaluate", "--study=/data/s", "--metric", "--study"][:2]).words == ["evaluate"]
+
+
+def test_commands_that_add_to_a_dataset_are_kept_once_the_last_at_the_end():
+    from cbmir.commands import so_far
+
+    assert so_far(None, ["a"]) == [["a"]]
+    assert so_far({"commands": [["a"], ["b"]]}, ["a"]) == [["b"], ["a"]]
+    assert so_far({"commands": [["a"]]}, []) == [["a"]]

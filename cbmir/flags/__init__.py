@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
+from cbmir.commands import told
 from cbmir.flags import ask, common, source, stages, studies
 from cbmir.flags.kinds import weights_flag
 
@@ -106,10 +107,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """Flags of one command; exits with 2 and one line where they do not fit."""
+    """Flags of one command, and its `words` (commands.told); exits with 2 and one line where they do not fit."""
+    words = told(argv)
     if " ".join(argv[:2]) in COMMANDS:  # a command of two words is one argument to argparse
         argv = [" ".join(argv[:2]), *argv[2:]]
-    return parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
+    arguments.words = words
+    return arguments
 
 
 def parser() -> Parser:

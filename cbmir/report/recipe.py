@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+from itertools import pairwise
 from typing import Any
+
+import pyarrow.compute as pc
 
 from cbmir.commands import line, reduce_words, words_of
 from cbmir.report.sources import Sources, bare
@@ -23,7 +26,7 @@ _MEANS = {
 _TABLES = {"csv", "denner-csv"}  # sources whose ROOT is a table
 _PUBLIC = ("hf://", "https://", "http://")
 _MOST_FAILURES = 0.01  # what the stages allow unless told otherwise
-_STUDIES = ("scaling", "search_effort", "image_sizes")  # whose run.json says in `words` what was asked for
+_STUDIES = ("scaling", "search_effort", "image_sizes")  # whose run.json says in `commands` what was asked for
 
 
 def recipe(sources: Sources, *, examples: int, seed: int) -> dict[str, Any]:
@@ -93,12 +96,22 @@ def _figures(sources: Sources) -> list[list[str]]:
     lists.append(words_of("metrics", [], sources.metrics_run, STUDY))
     lists += [["cbmir", "evaluate", "--study", STUDY, "--as-published", paper] for paper in study.names("as_published")]
     for dataset in _STUDIES:
-        asked = (study.run_of(dataset) or {}).get("words")
-        lists += [["cbmir", *asked, "--study", STUDY]] if asked else []
+        asked = (study.run_of(dataset) or {}).get("commands") or []
+        lists += [["cbmir", *_without_files(words), "--study", STUDY] for words in asked]
     checked = study.run_of("problems")
     if checked and not _uses_duplicates(sources):
         lists.append(_check(sources))
     return lists
+
+
+def _without_files(words: list[str]) -> list[str]:
+    """The words of a study's command, files of weights as a placeholder."""
+    hidden = list(words)
+    for at, (flag, value) in enumerate(pairwise(words)):
+        if flag == "--weights" and not value.startswith(_PUBLIC):
+            name, equals, _ = value.rpartition("=")
+            hidden[at + 1] = f"{name}{equals}{WEIGHTS}"
+    return hidden
 
 
 def _check(sources: Sources) -> list[str]:
@@ -208,7 +221,7 @@ def _remarks(sources: Sources, lists: list[list[str]]) -> list[str]:
         found.append("… stands for the folders of a path that this page does not name.")
     if any(word.endswith(".toml") for words in lists for word in words):
         found.append("A .toml file describes an encoder; it belongs beside this report.")
-    late = [dataset for dataset in _STUDIES if (run := sources.study.run_of(dataset)) and "words" not in run]
+    late = [dataset for dataset in _STUDIES if (run := sources.study.run_of(dataset)) and not run.get("commands")]
     if late:
         found.append(
             f"{', '.join(late)}: the run.json of these studies does not say how they were asked for; their parameters are in the view runs."
@@ -227,6 +240,9 @@ def _seeds(sources: Sources) -> list[tuple[str, str]]:
             found.append((f"random weights of {encoder}", str(run["random_weights"])))
     if scored.get("resamples"):
         found.append(("resamples and permutations of patients", str(scored.get("seed", 0))))
+    if sources.study.run_of("scaling"):
+        seeds = pc.unique(sources.study.dataset("scaling").to_table(columns=["seed"])["seed"]).sort().to_pylist()
+        found.append(("samples of the gallery", ", ".join(map(str, seeds))))
     for encoder in sources.study.names("predictions"):
         run = sources.study.run_of("predictions", f"encoder={path_name(encoder)}")
         if run:

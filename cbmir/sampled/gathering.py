@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cbmir.commands import so_far
 from cbmir.errors import UserError
 from cbmir.sampled.curves import fits_of
 from cbmir.sampled.options import ScalingOptions
@@ -56,10 +57,11 @@ def refuse_other_questions(study: Study, options: ScalingOptions) -> None:
         study.delete(*parts)
 
 
-def gather(study: Study, options: ScalingOptions) -> dict[str, Any]:
+def gather(study: Study, options: ScalingOptions, *, asked: Sequence[str] = ()) -> dict[str, Any]:
     """Publish the four datasets of all samples that are up to date -> the run.json of scaling; outdated samples are deleted."""
     found = sorted(_current(study), key=_order)
     inputs = {"/".join(map(unquote, parts[1:])): run["fingerprint"] for parts, run in found}
+    commands = so_far(study.run_of("scaling") if not options.overwrite else None, asked)
     parameters = {"at": list(options.at) if options.at else None, **_common(found)}
     tables = {
         "scaling": _together(study, found, METRICS_FILE, METRICS),
@@ -71,7 +73,7 @@ def gather(study: Study, options: ScalingOptions) -> dict[str, Any]:
     for dataset, table in tables.items():
         with study.publishing(dataset) as out:
             out.write_table(table, f"{dataset}.parquet", dataset)
-            out.run = run_record(dataset, parameters=parameters, inputs=inputs, rows=table.num_rows)
+            out.run = run_record(dataset, parameters=parameters, inputs=inputs, rows=table.num_rows, commands=commands)
         if dataset == "scaling":
             run = out.run
     return run
