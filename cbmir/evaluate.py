@@ -10,7 +10,7 @@ from cbmir.as_published import denner2024
 from cbmir.classifying.pairs import knn_figures
 from cbmir.errors import UserError
 from cbmir.evaluating.comparing import compare_searches
-from cbmir.evaluating.options import KS, EvaluateOptions
+from cbmir.evaluating.options import EvaluateOptions
 from cbmir.evaluating.scoring import STEPS, Scores, score
 from cbmir.evaluating.searches import Searched, depths, exact_of, find_searches
 from cbmir.progress import Progress
@@ -84,17 +84,7 @@ def _publish_query_metrics(study: Study, searched: Searched, scores: Scores, opt
 def _publish(
     study: Study, dataset: str, table: pa.Table, inputs: dict[str, str], options: EvaluateOptions
 ) -> dict[str, Any]:
-    parameters = {
-        "k": list(options.ks or KS),
-        "metric": list(options.metrics) if options.metrics else None,
-        "slice": list(options.slices) if options.slices else None,
-        "resamples": options.resamples,
-        "permutations": options.permutations,
-        "seed": options.seed,
-        "allow_overlap": options.allow_overlap,
-        "compared": list(options.compared) if options.compared else None,
-    }
     with study.publishing(dataset) as out:
         out.write_table(table, f"{dataset}.parquet", dataset)
-        out.run = run_record(dataset, parameters=parameters, inputs=inputs, rows=table.num_rows)
+        out.run = run_record(dataset, parameters=options.record(), inputs=inputs, rows=table.num_rows)
     return out.run

@@ -196,10 +196,7 @@ def _evaluate(study: Study, options: EncodersOptions, say: Callable[[str], None]
     wanted = _wanted(before, options)
     inputs = {searched.name: searched.run["fingerprint"] for searched in find_searches(study)}
     runs = [study.run_of(dataset) for dataset in ("metrics", "comparisons")]
-    parameters = {name: getattr(wanted, name) for name in ("resamples", "permutations", "seed", "allow_overlap")}
-    parameters |= {"k": list(wanted.ks or KS), "metric": wanted.metrics and list(wanted.metrics)}
-    parameters |= {"slice": wanted.slices and list(wanted.slices)}
-    if all(run and run["inputs"] == inputs and run["parameters"] == parameters for run in runs):
+    if all(run and run["inputs"] == inputs and run["parameters"] == wanted.record() for run in runs):
         say("metrics: up to date")
         return
     run = evaluate(study, wanted, say=say)
@@ -222,6 +219,7 @@ def _wanted(before: dict[str, Any], options: EncodersOptions) -> EvaluateOptions
         metrics=tuple(dict.fromkeys([*metrics, _METRIC])) if metrics else None,
         slices=tuple(slices) if slices else None,
         allow_overlap=options.allow_overlap or bool(before.get("allow_overlap")),
+        compared=tuple(before["compared"]) if before.get("compared") else None,
         **given,
     )
 

@@ -151,6 +151,7 @@ def effort_rows(
                 "k": k,
                 "threads": 2,
                 "n_queries": 900,
+                "timed_queries": 900,
                 "gallery_size": 64_000,
             }
             here = [common | {"dtype": "exact", "value": best, "queries_per_second": 900.0, "pca": None, "connectivity": None, "expansion_search": None,

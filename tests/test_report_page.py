@@ -327,8 +327,8 @@ def test_imported_vectors_and_probes_come_back_as_flags(tmp_path):
 def test_a_study_of_studies_says_how_it_was_asked_for(tmp_path):
     study = make_study(tmp_path)
     words = ["study", "index-size", "--encoder", "plain", "--sizes", "10,all"]
-    study.write_json({"commands": [words], "parameters": {}}, "scaling", "run.json")
-    study.write_json({"parameters": {}}, "search_effort", "run.json")
+    study.write_json({"commands": [words], "parameters": {}, "inputs": {}}, "scaling", "run.json")
+    study.write_json({"parameters": {}, "inputs": {}}, "search_effort", "run.json")
     html = Path(write_report(study, examples=0)).read_text()
     (asked,) = [parse(shlex.split(text)[1:]) for text in commands(html) if " study " in text]
     assert (asked.command, asked.encoder, asked.sizes) == ("study index-size", ["plain"], (10, None))

@@ -97,7 +97,7 @@ def study(tmp_path_factory) -> Study:
 
 @pytest.fixture(scope="module")
 def html(study) -> str:
-    return Path(write_report(study, gallery_queries=1)).read_text()
+    return Path(write_report(study, examples=1)).read_text()
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ def test_drawings_take_their_ink_from_the_page(html):
 
 
 def test_the_same_study_gives_the_same_page(study, html):
-    assert Path(write_report(study, gallery_queries=1)).read_text() == html
+    assert Path(write_report(study, examples=1)).read_text() == html
 
 
 def test_only_what_is_there_and_not_outdated_has_a_section(tmp_path):
@@ -243,7 +243,7 @@ def test_only_what_is_there_and_not_outdated_has_a_section(tmp_path):
     assert shown()["index-size"] == ["index_size", "index_size_anatomy", "index_size_by_prevalence"]
     publish(study, "search_effort", effort_rows(encoders=("plain",)), inputs={"manifest": "of before"})
     assert list(shown()) == ["intervals", "index-size"]
-    html = Path(write_report(study, gallery_queries=0)).read_text()
+    html = Path(write_report(study, examples=0)).read_text()
     assert 'id="index-size"' in html
     assert "extrapolation</text>" not in html
     assert "extrapolated" not in html

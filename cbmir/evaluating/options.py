@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cbmir.errors import UserError, nearest
 from cbmir.sql_files import names, parameters_of, read
@@ -29,6 +30,19 @@ class EvaluateOptions:
     compared: tuple[str, ...] | None = (
         None  # metrics of comparisons; None: those asked for, else precision_at_k and average_precision
     )
+
+    def record(self) -> dict[str, Any]:
+        """The parameters of run.json."""
+        return {
+            "k": list(self.ks or KS),
+            "metric": list(self.metrics) if self.metrics else None,
+            "slice": list(self.slices) if self.slices else None,
+            "resamples": self.resamples,
+            "permutations": self.permutations,
+            "seed": self.seed,
+            "allow_overlap": self.allow_overlap,
+            "compared": list(self.compared) if self.compared else None,
+        }
 
     def refuse_nonsense(self) -> None:
         """UserError for metrics that there are not, and numbers outside what they can be."""

@@ -8,7 +8,11 @@ from cbmir.store import Study, path_name
 def is_fresh(study: Study, dataset: str) -> bool:
     """Whether a dataset is finished, and what its run.json names as its inputs is as it was then."""
     run = study.run_of(dataset)
-    return run is not None and all(_holds(study, name, made) for name, made in _one_each(run["inputs"]).items())
+    return (
+        run is not None
+        and bool(study.files(dataset))
+        and all(_holds(study, name, made) for name, made in _one_each(run["inputs"]).items())
+    )
 
 
 def _one_each(inputs: dict[str, str]) -> dict[str, str]:

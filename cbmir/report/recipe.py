@@ -240,7 +240,7 @@ def _seeds(sources: Sources) -> list[tuple[str, str]]:
             found.append((f"random weights of {encoder}", str(run["random_weights"])))
     if scored.get("resamples"):
         found.append(("resamples and permutations of patients", str(scored.get("seed", 0))))
-    if sources.study.run_of("scaling"):
+    if sources.study.files("scaling"):
         seeds = pc.unique(sources.study.dataset("scaling").to_table(columns=["seed"])["seed"]).sort().to_pylist()
         found.append(("samples of the gallery", ", ".join(map(str, seeds))))
     for encoder in sources.study.names("predictions"):

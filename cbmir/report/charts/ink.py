@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,7 +56,8 @@ def svg_file(figure: Any) -> bytes:
 def png_file(figure: Any) -> bytes:
     """The same as PNG of DPI dots an inch."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    with _foreign_letters():
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -78,5 +80,14 @@ def svg_element(figure: Any) -> str:
 
 def _svg(figure: Any, *, transparent: bool) -> str:
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=transparent, metadata=dict.fromkeys(_NO_DATES))
+    with _foreign_letters():
+        figure.savefig(buffer, format="svg", transparent=transparent, metadata=dict.fromkeys(_NO_DATES))
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _foreign_letters() -> Iterator[None]:
+    """A letter that the font does not have is an empty box in a file, and itself on the page, whose fonts are the reader's: no reason to warn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        yield
