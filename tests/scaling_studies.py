@@ -52,7 +52,7 @@ def figure(encoder: str, index: str, seed: int | None, size: int, value: float, 
 def scaling_rows(
     *, encoders=ENCODERS, indexes=INDEXES, sizes=SIZES, seeds=SEEDS, labels=LABELS, spread: float = 0.01
 ) -> list[dict]:
-    """Figures of every sample: all queries at three levels and two k, by prevalence, by label, and of the queries that all samples can answer."""
+    """Figures of every sample: all queries at three levels and two k, by prevalence, and by label."""
     rng = np.random.default_rng(0)
     rows = []
     for encoder in encoders:
@@ -67,9 +67,6 @@ def scaling_rows(
                         for average, less in (("micro", 0.0), ("macro", 0.1)):
                             value = value_of(encoder, size, shift=noise - loss - lower - less)
                             rows.append(figure(*at, value, k=k, average=average, n_vanished=gone, n_queries=900 - gone))
-                            if seeds == SEEDS:
-                                same = {"slice_by": "population", "slice": "in every sample", "n_queries": 860}
-                                rows.append(figure(*at, value + 0.01, k=k, average=average, **same))
                     for level, more in list(LEVELS.items())[1:]:
                         value = value_of(encoder, size * 30, shift=more - 0.3)
                         rows.append(figure(*at, value, relevance=level, chance=0.2))

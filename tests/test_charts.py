@@ -123,15 +123,15 @@ def test_nothing_to_draw_is_said(tmp_path):
 
 def test_the_table_of_sizes_is_that_of_pandas(study, files):
     scaling = pd.read_parquet(study.path("scaling", "scaling.parquet"))
-    rows = scaling[(scaling["relevance"] == "label") & scaling["slice_by"].isin(["all", "population"])]
+    rows = scaling[(scaling["relevance"] == "label") & (scaling["slice_by"] == "all")]
     means = rows.groupby([*CURVE, "gallery_size"])
     expected = means.agg(value=("value", "mean"), low=("value", "min"), high=("value", "max"), seeds=("seed", "nunique"),
                          n_vanished=("n_vanished", "mean"), chance=("chance", "mean"), ci_low=("ci_low", "min"), ci_high=("ci_high", "max"))  # fmt: skip
     found = rows_of(files, "index_size")
     known = found[~found["is_extrapolation"]].copy()
-    known["slice"] = known["slice_by"].map({"all": "all", "population": "in every sample"})
+    known["slice"] = "all"
     known = known.set_index([*CURVE, "gallery_size"]).sort_index()
-    assert len(known) == len(expected) == 2 * 3 * 4 * 2 * 2 * 2
+    assert len(known) == len(expected) == 2 * 3 * 4 * 2 * 2
     for column in expected.columns:
         assert known[column].to_numpy() == pytest.approx(expected.loc[known.index, column].to_numpy(), rel=1e-12), (
             column
@@ -234,7 +234,7 @@ def test_samples_of_whole_patients_stand_together(tmp_path):
 
 def test_a_band_is_drawn_over_samples_and_not_for_one(tmp_path, study):
     (axes, *_), many = drawn(study, "index_size").axes, bands(drawn(study, "index_size"))
-    assert len(many) == 6 * 6  # lines x panels
+    assert len(many) == 6 * 4  # lines x panels
     scaling = pd.read_parquet(study.path("scaling", "scaling.parquet"))
     rows = scaling[
         (scaling["relevance"] == "label")

@@ -150,7 +150,6 @@ def test_the_table_of_sizes_shows_means_ranges_and_predictions(study, page):
     head, *rows = page.tables["index_size-table"]
     assert head == [
         "figure",
-        "queries",
         "encoder",
         "index",
         "1,000",
@@ -162,16 +161,15 @@ def test_the_table_of_sizes_shows_means_ranges_and_predictions(study, page):
     ]
     scaling = pd.read_parquet(study.path("scaling", "scaling.parquet"))
     fits = pd.read_parquet(study.path("fits", "fits.parquet"))
-    assert len(rows) == 2 * 2 * 2 * 2 * 3
-    for figure, queries, encoder, index, *cells in rows:
+    assert len(rows) == 2 * 2 * 2 * 3
+    for figure, encoder, index, *cells in rows:
         k, average = figure.removeprefix("P@").split(", ")
-        slice_by = "all" if queries == "all queries" else "population"
         where = {
             "encoder": encoder,
             "index": index,
             "average": average,
             "k": int(k),
-            "slice_by": slice_by,
+            "slice_by": "all",
             "relevance": "label",
         }
         mine = scaling[(scaling[list(where)] == pd.Series(where)).all(axis=1)].groupby("gallery_size")["value"]

@@ -10,27 +10,23 @@ from cbmir.report.charts.chart import Chart, Table, by_size
 from cbmir.report.charts.words import MODELS, Row, brief, metric, share, went
 
 _SAID = 3  # lines that the sentence is about
-_POPULATIONS = {"all": "all queries", "population": "queries answerable at every size"}
 
 
 def draw(rows: list[Row], order: Sequence[str]) -> Any:
-    """Micro and macro side by side: the smallest k, the same for queries that are answerable at every size, and the largest k."""
-    least, most = _ends(rows)
-    changing = any(row["n_vanished"] for row in rows)
-    wanted = [(least, "all")] + [(least, "population")] * changing + [(most, "all")] * (most != least)
+    """Micro and macro side by side: the smallest k, and the largest."""
     titled = {}
-    for k, slice_by in wanted:
+    for k in dict.fromkeys(_ends(rows)):
         for average in ("micro", "macro"):
-            here = [row for row in rows if (row["k"], row["slice_by"], row["average"]) == (k, slice_by, average)]
+            here = [row for row in rows if (row["k"], row["average"]) == (k, average)]
             if here:
-                titled[f"P@{k}, {average}" + (f"; {_POPULATIONS[slice_by]}" if slice_by != "all" else "")] = here
+                titled[f"P@{k}, {average}"] = here
     return sizes.over_size(titled, order=order, y=f"P@k, {rows[0]['relevance']}", columns=2)
 
 
 def says(rows: list[Row], order: Sequence[str]) -> str:
     """How P@k of the first encoders changes, and what their fits expect."""
     least, _ = _ends(rows)
-    main = [row for row in rows if row["k"] == least and row["slice_by"] == "all"]
+    main = [row for row in rows if row["k"] == least]
     average = "micro" if any(row["average"] == "micro" for row in main) else "macro"
     groups = sizes.lines(sizes.stands_for([row for row in main if row["average"] == average]))
     ranked = sorted(groups.values(), key=lambda group: order.index(group[0]["encoder"]))
@@ -80,10 +76,7 @@ ENCODER = {"encoder": lambda row: row["encoder"], "index": sizes.variant}
 
 
 def _table(rows: list[Row]) -> Table:
-    heads = {
-        "figure": lambda row: f"P@{row['k']}, {row['average']}",
-        "queries": lambda row: _POPULATIONS[row["slice_by"]],
-    }
+    heads = {"figure": lambda row: f"P@{row['k']}, {row['average']}"}
     return by_size(rows, heads | ENCODER, cell)
 
 
@@ -95,5 +88,5 @@ CHART = Chart(
     says,
     _table,
     "Each point is the mean over samples of the gallery of that size; larger samples hold the smaller ones. Queries whose every relevant image is "
-    "missing from a sample are left out there, so the queries of small samples are fewer. Queries answerable at every size have panels of their own where the study has figures of them.",
+    "missing from a sample are left out there, so the queries of small samples are fewer.",
 )

@@ -21,6 +21,9 @@ _PANELS = {
 _MORE = {"vector_megabytes": "stored vectors, MB"}  # in the table
 
 
+_SAID = 3  # searches that the sentence is about
+
+
 def draw(rows: list[Row], order: Sequence[str]) -> Any:
     """A panel a quantity: recall from where it begins, all others on logarithmic axes."""
     there = {name: here for name in _PANELS if (here := [row for row in rows if row["quantity"] == name])}
@@ -55,14 +58,12 @@ def _title(quantity: str, rows: list[Row]) -> str:
 
 
 def says(rows: list[Row], order: Sequence[str]) -> str:
-    """What the approximate indexes of the best encoder cost at the largest size, and how their recall changes."""
+    """What the first searches of the best encoder cost at the largest size, and how their recall changes."""
     mine = [row for row in rows if row["encoder"] == order[0]]
-    said = [
-        _sentence(group)
-        for name in sizes.variants(mine)
-        if (group := [row for row in mine if sizes.variant(row) == name])
-    ]
-    return " ".join(said)
+    groups = [[row for row in mine if sizes.variant(row) == name] for name in sizes.variants(mine)]
+    said = [_sentence(group) for group in groups[:_SAID] if group]
+    left = len({(row["encoder"], sizes.variant(row)) for row in rows}) - len(said)
+    return " ".join(said + ([f"{left} more in the chart and its table."] if left > 0 else []))
 
 
 def _sentence(rows: list[Row]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from cbmir.report.charts.chart import Chart, Table, table
 from cbmir.report.charts.grid import panels, sizes_below
 from cbmir.report.charts.look import INK, SMALL, look
-from cbmir.report.charts.words import Row, brief, metric, number, share, short
+from cbmir.report.charts.words import Row, metric, number, share, short
 
 ENCODERS = 4  # that are drawn; the table has all
 _GOOD = 0.99
@@ -159,7 +159,7 @@ def says(rows: list[Row], order: Sequence[str]) -> str:
 
 def _point(row: Row, name: str) -> str:
     effort = "" if row["expansion_search"] is None else f" at expansion {row['expansion_search']}"
-    return f"{setting(row)}{effort}, answers {number(round(row['queries_per_second']))} queries a second with {name} {brief(row['value'])}"
+    return f"{setting(row)}{effort}, answers {number(round(row['queries_per_second']))} queries a second with {name} {share(row['value'])}"
 
 
 def _table(rows: list[Row]) -> Table:
@@ -206,8 +206,8 @@ def _says_by_expansion(rows: list[Row], order: Sequence[str]) -> str:
     line = [row for row in mine if setting(row) == setting(mine[0])]
     first, last = line[0], line[-1]
     return (
-        f"{metric(first)} of {order[0]} by {setting(first)} goes from {brief(first['value'])} at expansion {first['expansion_search']} to "
-        f"{brief(last['value'])} at {last['expansion_search']}."
+        f"{metric(first)} of {order[0]} by {setting(first)} goes from {share(first['value'])} at expansion {first['expansion_search']} to "
+        f"{share(last['value'])} at {last['expansion_search']}."
     )
 
 
