@@ -25,7 +25,6 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 740}
 OPEN = """() => {
   for (const part of document.querySelectorAll('details')) part.open = true;
-  for (const one of document.querySelectorAll('.case')) one.style.contentVisibility = 'visible';
 }"""
 
 
@@ -326,3 +325,17 @@ def test_on_paper_the_ramp_is_light_and_controls_are_gone(report, open_page):
     )
     assert {tuple(color) for color in colors} <= {("h0", "rgb(244, 248, 251)"), ("h9", "rgb(11, 59, 102)")}
     assert colors
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+def test_links_of_the_navigation_lead_to_their_headings(largest, open_page, width):
+    """Also past the gallery, whose height the browser has to know before it has drawn it."""
+    page = open_page(largest, {"width": width, "height": 800})
+    for name in ("gallery", "failures", "provenance"):
+        page.evaluate("window.scrollTo({top: 0, behavior: 'instant'})")
+        page.click(f'nav a[href="#{name}"]')
+        page.wait_for_function(
+            "name => { const top = document.getElementById(name).getBoundingClientRect().top; return top > -5 && top < 60 }",
+            arg=name,
+            timeout=8_000,
+        )
