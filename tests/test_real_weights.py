@@ -193,9 +193,9 @@ def test_more_images_retrieve_better_and_trained_weights_at_every_size(whole):
         "--encoder",
         "pixels32",
         "--sizes",
-        "50,100,200,all",
+        "50,200,all",
         "--seeds",
-        "4",
+        "2",
         "--sampling",
         "stratified",
     ]
@@ -208,11 +208,11 @@ def test_more_images_retrieve_better_and_trained_weights_at_every_size(whole):
     ).fetchall()
     curves = {name: [row[2] for row in figures if row[0] == name] for name in ("mobilenetv2", "pixels32")}
     print(f"{whole.source}: P@5 by size {curves}")
-    assert {row[3] for row in figures} == {4}
+    assert {row[3] for row in figures} == {2}
     for name, curve in curves.items():
         assert curve[-1] == pytest.approx(PUBLISHED[whole.source][name], abs=0.0015)
     assert curves["mobilenetv2"][-1] > curves["mobilenetv2"][0] + 0.02
     assert all(trained > pixels for trained, pixels in zip(curves["mobilenetv2"], curves["pixels32"], strict=True))
     costs = duckdb.sql(f"FROM '{whole.root}/scaling_costs/*.parquet' WHERE index <> 'exact'").df()
-    assert len(costs) == 2 * 2 * 4 * 4
+    assert len(costs) == 2 * 2 * 3 * 2
     assert costs["recall"].min() > 0.95

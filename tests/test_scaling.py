@@ -62,15 +62,6 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def ray_session():
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module")
 def made(tmp_path_factory, ray_session):
     """A study of each sampling, made once: (Study, what was said)."""
     found = {}
@@ -445,7 +436,7 @@ def test_a_killed_study_goes_on_and_comes_to_the_same(tmp_path):
         "--encoder",
         "pixels32",
         "--sizes",
-        "20,40,60,80,100,all",
+        "20,60,100,all",
         "--seeds",
         "3",
         "--k",
@@ -463,13 +454,13 @@ def test_a_killed_study_goes_on_and_comes_to_the_same(tmp_path):
     below = children(process.pid)
     kill(process.pid)
     process.communicate()
-    assert 3 <= len(stamps(rough)) < 18
+    assert 3 <= len(stamps(rough)) < 12
     for pid in filter(alive, below):
         kill(pid)
     kept = stamps(rough)
     again = cbmir("study", "index-size", "--study", rough.address, *arguments)
     assert again.returncode == 0, again.stderr
-    assert "of 18 samples are done already" in again.stdout
+    assert "of 12 samples are done already" in again.stdout
     assert kept.items() <= stamps(rough).items()
     keys = "encoder, index, metric, relevance, k, slice_by, slice, average, seed, sample_size"
     for dataset, order in (("scaling", keys), ("vanished", "ALL"), ("fits", "ALL")):
