@@ -309,6 +309,12 @@ def test_an_index_of_each_sample_has_its_recall_and_its_costs(made):
     assert (costs["recall"].between(0, 1)).all()
     assert (costs[costs["index"] == "exact"]["recall"] == 1).all()
     assert costs[costs["index"] == "exact"][["build_seconds", "graph_bytes", "expansion_search"]].isna().all(axis=None)
+    assert set(graphs["k"]) == {10}
+    assert set(costs[costs["index"] == "exact"]["k"]) == {20}
+    assert set(table[table["index"] == "hnsw"]["relevance"]) == set(table[table["index"] == "exact"]["relevance"]) - {
+        "label_in_region"
+    } | {""}
+    assert (graphs[graphs["index"] == "hnsw-tuned"]["expansion_search"] < 256).all()
     growing = costs.sort_values("gallery_size").groupby(["index", "seed"])
     assert all(group["vector_bytes"].is_monotonic_increasing for _, group in growing)
     assert all(group["search_seconds"].is_monotonic_increasing for (index, _), group in growing if index == "exact")

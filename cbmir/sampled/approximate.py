@@ -64,7 +64,7 @@ def walk_sample(
                 else options.index.expansion_search or EXPANSION
             )
             search = IndexSearch(
-                index, keys, codes, k=options.depth, expansion=expansion, rerank=options.index.rerank, threads=options.cpus_per_task,
+                index, keys, codes, k=options.walk_depth, expansion=expansion, rerank=options.index.rerank, threads=options.cpus_per_task,
                 device=options.device,
             )  # fmt: skip
             neighbors, seconds = _searched(search, vectors, queries)
@@ -79,7 +79,7 @@ def _tuned(index: OpenIndex, vectors: Vectors, queries: np.ndarray, options: Sca
         keys,
         asking,
         wanted=options.recall,
-        k=min(at.recall_at, options.depth),
+        k=min(at.recall_at, options.walk_depth),
         rerank=at.rerank,
         device=options.device,
     )

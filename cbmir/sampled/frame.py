@@ -28,11 +28,11 @@ class Frame:
 
 
 def searched_sample(
-    encoder: str, index: str, options: ScalingOptions, *, at: tuple[str, ...], sample: np.ndarray
+    encoder: str, index: str, options: ScalingOptions, *, at: tuple[str, ...], sample: np.ndarray, depth: int
 ) -> Searched:
     """A search of the keys `sample` (m,), whose neighbors lie at `at`, as evaluation knows searches."""
     parameters = {
-        "index": index, "queries": options.queries, "gallery": options.gallery, "exclude_same": list(options.exclude_same), "k": options.depth
+        "index": index, "queries": options.queries, "gallery": options.gallery, "exclude_same": list(options.exclude_same), "k": depth
     }  # fmt: skip
     return Searched(encoder, index, {"parameters": parameters}, at=at, sample=sample)
 
@@ -52,7 +52,7 @@ def laid_out(
 def frame(address: str, encoder: str, gallery: np.ndarray, options: ScalingOptions) -> Frame:
     """gallery (n,) ascending keys of the embedded images of the whole gallery."""
     study = Study(address)
-    searched = searched_sample(encoder, "", options, at=(), sample=gallery)
+    searched = searched_sample(encoder, "", options, at=(), sample=gallery, depth=options.depth)
     empty = pa.table(
         {
             "query_key": pa.array([], pa.int64()),

@@ -48,6 +48,11 @@ class ScalingOptions:
         least = min(size for size in (*self.sizes, MOST_DEPTH) if size is not None)
         return self.k or least
 
+    @property
+    def walk_depth(self) -> int:
+        """Neighbors a query through an index: no more than figures ask for, since each takes `rerank` candidates, whatever the expansion."""
+        return min(self.depth, max(*self.ks, self.index.recall_at))
+
     def refuse_nonsense(self) -> None:
         """UserError for what cannot be, of the flags alone."""
         for name, least in (("seeds", 1), ("cpus_per_task", 1)):

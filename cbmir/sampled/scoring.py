@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cbmir.evaluating.options import LEVELS, EvaluateOptions
+from cbmir.evaluating.options import EvaluateOptions
 from cbmir.evaluating.scoring import Scoring
 from cbmir.evaluating.searches import Searched
 from cbmir.evaluating.staging import lay_out, restage, run_file, stage, stage_all, stage_compared
@@ -59,7 +59,7 @@ def score_sample(
     connection.execute("INSERT INTO further_slices SELECT image_key, slice_by, slice FROM of_prevalence")
     lay_out(connection)
     work = _Work(connection, Scoring(connection, searched, options.ks, options), frame)
-    for level in LEVELS:
+    for level in options.levels:
         work.level(level, options.metrics)
     recall = 1.0 if neighbors is None else work.recall(study, exact, at=recall_at)
     return SampleScores(

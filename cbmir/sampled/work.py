@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cbmir.evaluating.options import EvaluateOptions
+from cbmir.evaluating.options import LEVELS, EvaluateOptions
 from cbmir.exclusions import exclusion_codes
 from cbmir.sampled.approximate import Walked, walk_sample
 from cbmir.sampled.cells import Cell, Sampled, neighbors_of
@@ -24,6 +24,10 @@ METRICS_FILE, COSTS_FILE, VANISHED_FILE, DRAWS_FILE = (
     "costs.parquet",
     "vanished.parquet",
     "draws.parquet",
+)
+
+IN_REGION = (
+    "label_in_region"  # ranks the neighbors of a region anew, for which an index is not asked for enough of them
 )
 
 
@@ -99,9 +103,11 @@ def _publish(
     """Score one search of a sample, and publish its cell."""
     keys = sampled.keys(cell.size)
     exact = neighbors_of(cell.encoder, cell.sampling, cell.seed, cell.size)
-    searched = searched_sample(cell.encoder, cell.index, options, at=exact, sample=keys)
-    asked = EvaluateOptions(ks=options.ks, metrics=options.scores, resamples=options.resamples)
-    recall_at = min(options.index.recall_at, options.depth)
+    depth = options.depth if neighbors is None else options.walk_depth
+    searched = searched_sample(cell.encoder, cell.index, options, at=exact, sample=keys, depth=depth)
+    levels = LEVELS if depth == options.depth else tuple(name for name in LEVELS if name != IN_REGION)
+    asked = EvaluateOptions(ks=options.ks, metrics=options.scores, resamples=options.resamples, levels=levels)
+    recall_at = min(options.index.recall_at, depth)
     scores = score_sample(
         study, searched, neighbors, exact, frame, asked, recall_at=recall_at, threads=options.cpus_per_task
     )
@@ -112,7 +118,10 @@ def _publish(
     tables = {
         METRICS_FILE: ("scaling", named(scores.metrics, METRICS, sample)),
         VANISHED_FILE: ("vanished", named(scores.vanished, VANISHED, sample)),
-        COSTS_FILE: ("scaling_costs", _cost_row(study, cell, scores, sample | costs, len(keys), recall_at, options)),
+        COSTS_FILE: (
+            "scaling_costs",
+            _cost_row(study, cell, scores, sample | costs | {"k": depth}, len(keys), recall_at, options),
+        ),
     }
     with study.publishing(*cell.parts) as out:
         for name, (dataset, table) in tables.items():
@@ -133,7 +142,7 @@ def _cost_row(
     vectors = Vectors(study, cell.encoder)
     bytes_each = vectors.dim * (2 if vectors.run.get("dtype") == "float16" else 4)
     row = dict.fromkeys(SCALING_COSTS.names) | {
-        "recall": scores.recall, "recall_at": recall_at, "k": options.depth,
+        "recall": scores.recall, "recall_at": recall_at,
         "threads": options.cpus_per_task, "vector_bytes": size * bytes_each,
     } | known  # fmt: skip
     return pa.Table.from_pylist([row], schema=SCALING_COSTS)
