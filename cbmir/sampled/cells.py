@@ -57,9 +57,8 @@ class Cell:
 
     def record(self, inputs: dict[str, str], options: ScalingOptions) -> dict[str, Any]:
         """run.json of the cell as it will be, but for what is measured."""
-        parameters = {
-            "gallery": options.gallery, "queries": options.queries, "exclude_same": list(options.exclude_same), "metric": options.metric,
-            "depth": options.depth, "k": list(options.ks), "score": list(options.scores), "resamples": options.resamples,
+        parameters = options.question() | {
+            "k": list(options.ks), "score": list(options.scores), "resamples": options.resamples,
             "sampling": self.sampling, "seed": self.seed, "size": self.size,
         }  # fmt: skip
         if self.index != EXACT:

@@ -52,18 +52,10 @@ def _address(sampled: Sampled, asked: int) -> tuple[str, ...]:
 def _record(
     sampling: str, seed: int, inputs: dict[str, str], options: ScalingOptions, *, seconds: float, peak: int | None
 ) -> dict[str, Any]:
-    parameters = asked_of_neighbors(options) | {"sampling": sampling, "seed": seed}
+    parameters = options.question() | {"sampling": sampling, "seed": seed}
     return run_record(
         "scaling_neighbors", parameters=parameters, inputs=inputs, rows=0, seconds=seconds, peak_bytes=peak
     )
-
-
-def asked_of_neighbors(options: ScalingOptions) -> dict[str, Any]:
-    """What decides which neighbors a sample has."""
-    return {
-        "gallery": options.gallery, "queries": options.queries, "exclude_same": list(options.exclude_same), "metric": options.metric,
-        "depth": options.depth,
-    }  # fmt: skip
 
 
 def is_searched(study: Study, cell: Cell, inputs: dict[str, str], options: ScalingOptions) -> bool:

@@ -41,10 +41,7 @@ def cells(study: Study) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
 
 def refuse_other_questions(study: Study, options: ScalingOptions) -> None:
     """UserError where samples were studied with another gallery, other queries or distances: their curves would stand beside each other."""
-    asked = {
-        "gallery": options.gallery, "queries": options.queries, "exclude_same": list(options.exclude_same), "metric": options.metric,
-        "depth": options.depth,
-    }  # fmt: skip
+    asked = options.question()
     for parts, run in list(cells(study)):
         changed = next((name for name in _QUESTION if run["parameters"][name] != asked[name]), None)
         if changed is None:

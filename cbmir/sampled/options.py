@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from cbmir.errors import UserError, nearest
 from cbmir.evaluating.options import judges
@@ -52,6 +53,16 @@ class ScalingOptions:
     def walk_depth(self) -> int:
         """Neighbors a query through an index: no more than figures ask for, since each takes `rerank` candidates, whatever the expansion."""
         return min(self.depth, max(*self.ks, self.index.recall_at))
+
+    def question(self) -> dict[str, Any]:
+        """What decides which neighbors a sample has; one study asks one question of all."""
+        return {
+            "gallery": self.gallery,
+            "queries": self.queries,
+            "exclude_same": list(self.exclude_same),
+            "metric": self.metric,
+            "depth": self.depth,
+        }
 
     def refuse_nonsense(self) -> None:
         """UserError for what cannot be, of the flags alone."""
