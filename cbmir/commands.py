@@ -68,6 +68,20 @@ def reduce_words(parameters: dict[str, Any], study: str) -> list[str]:
     return ["cbmir", "reduce", "--study", study, "--encoder", parameters["source"], *_flags("reduce", parameters)]
 
 
+def volumes_words(parameters: dict[str, Any], slices: str) -> list[str]:
+    """The same for vectors of volumes, of the study `slices`."""
+    return [
+        "cbmir",
+        "volumes",
+        "--study",
+        slices,
+        "--encoder",
+        parameters["source"],
+        "--reduce",
+        parameters["reduction"],
+    ]
+
+
 def _flags(command: str, parameters: dict[str, Any]) -> list[str]:
     """Parameters as flags of the same names: a list is a flag for each of its values, true a flag alone, null and false none."""
     words: list[str] = []
