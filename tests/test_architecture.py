@@ -74,7 +74,7 @@ MAY_IMPORT = {
         "vectors",
     ),
     "volumetric.place": ("schemas", "store"),  # what `origin` asks of a study of volumes; `volumetric` reads vectors
-    "origin": ("commands", "reducing.record", "store", "volumetric.place"),
+    "origin": ("commands", "errors", "reducing.record", "store", "volumetric.place"),
     "volumetric": (
         "volumetric",
         "cluster",
@@ -155,6 +155,7 @@ MAY_IMPORT = {
         "progress",
         "errors",
         "exclusions",
+        "origin",
         "schemas",
         "search",
         "select",
@@ -277,6 +278,7 @@ MAY_IMPORT = {
         "reducing.record",
         "schemas",
         "store",
+        "volumetric.place",
     ),
     "exclusions": ("errors", "inspecting.alike", "select", "store"),
     "report": (

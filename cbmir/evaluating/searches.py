@@ -10,6 +10,7 @@ import numpy as np
 
 from cbmir.errors import UserError
 from cbmir.evaluating.options import KS
+from cbmir.origin import refuse_outdated_volumes
 from cbmir.search import EXACT, outdated
 from cbmir.store import Study, path_name
 
@@ -55,6 +56,7 @@ class Searched:
 def find_searches(study: Study) -> list[Searched]:
     """Every finished neighbors dataset, exact ones first; refuses unfinished and outdated ones by name."""
     study.require("manifest")
+    refuse_outdated_volumes(study)
     found = []
     for encoder in study.names("neighbors"):
         for index in study.names("neighbors", path_name(encoder)):
