@@ -43,10 +43,16 @@ VIEWS = {
     "image_sizes": "encoder at an image size",
     "published": "published figure, as printed: paper x dataset x image size x encoder x metric x k; the same in every study",
     "runs": "dataset of the study, with what its run.json says",
+    "searches": "search that has figures: the question that it asks, and whether it stands for its encoder",
 }
 _BY_INDEX = ("neighbors", "query_metrics")
 _FIGURES = ("metrics", "comparisons", "confusions", "hubness")
 _STUDIES = ("scaling", "scaling_costs", "vanished", "fits", "search_effort", "image_sizes")
+_RUNS = pa.schema(
+    [("dataset", pa.string()), ("encoder", pa.string()), ("index", pa.string()), ("name", pa.string()), ("rows", pa.int64()),
+     ("finished", pa.string()), ("random_weights", pa.int64()), ("parameters", pa.string()), ("fingerprint", pa.string()),
+     ("question", pa.string()), ("queries_asked", pa.int64())]
+)  # fmt: skip
 _PARTS = "parts"  # schema of what the views are unions of, so that SHOW TABLES lists the views alone
 
 
@@ -73,6 +79,7 @@ def open_views(study: Study) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
     opening.references()
     opening.note_what_is_outdated()
     opening.view_runs()
+    opening.searches()
     return opening.connection, opening.notes
 
 
@@ -239,7 +246,8 @@ class _Opening:
             )
 
     def view_runs(self) -> None:
-        """runs: what each dataset's run.json says, one row a dataset."""
+        """runs: what each dataset's run.json says, one row a dataset; of an encoder's searches and indexes, too, whether its weights are random."""
+        random = {run.encoder: run.run.get("random_weights") for run in self.runs if run.dataset == "embeddings"}
         rows = [
             {
                 "dataset": run.dataset,
@@ -248,13 +256,25 @@ class _Opening:
                 "name": run.name,
                 "rows": run.run.get("rows"),
                 "finished": run.run.get("finished"),
-                "random_weights": run.run.get("random_weights"),
+                "random_weights": random.get(run.encoder),
                 "parameters": json.dumps(run.run.get("parameters")),
                 "fingerprint": run.run.get("fingerprint"),
+                "question": run.run.get("question"),
+                "queries_asked": _queries_asked(run.run),
             }
             for run in self.runs
         ]
-        self.connection.execute(f"CREATE VIEW runs AS FROM {self._table('_runs', pa.Table.from_pylist(rows))}")
+        self.connection.execute(f"CREATE VIEW runs AS FROM {self._table('_runs', pa.Table.from_pylist(rows, _RUNS))}")
+
+    def searches(self) -> None:
+        """Which searches ask the same, of those that have figures."""
+        if "metrics" in listed(self.connection):
+            create_view(self.connection, "searches", "report", "searches")
+
+
+def _queries_asked(run: dict[str, Any]) -> int | None:
+    """Queries of a search, embedded or not; None of what is no search."""
+    return run["queries"] + run["queries_not_embedded"] if "queries_not_embedded" in run else None
 
 
 def _quoted(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -14,15 +15,13 @@ from cbmir.store import Study, path_name
 
 _RUNS = pa.schema(
     [
+        ("dataset", pa.string()),
         ("encoder", pa.string()),
         ("index", pa.string()),
-        ("approximate", pa.bool_()),
+        ("parameters", pa.string()),
+        ("question", pa.string()),
         ("dim", pa.int64()),
         ("random_weights", pa.bool_()),
-        ("gallery", pa.string()),
-        ("queries", pa.string()),
-        ("exclude_same", pa.string()),
-        ("k", pa.int64()),
         ("queries_asked", pa.int64()),
         ("not_embedded", pa.int64()),
         ("gallery_embedded", pa.int64()),
@@ -98,17 +97,14 @@ class Sources:
             )
         embeddings = self.study.require("embeddings", f"encoder={path_name(encoder)}")
         self.neighbors_runs[encoder, index], self.embeddings_runs[encoder] = run, embeddings
-        parameters = run["parameters"]
         return {
+            "dataset": "neighbors",
             "encoder": encoder,
             "index": index,
-            "approximate": parameters["index"] != "exact",
+            "parameters": json.dumps(run["parameters"]),
+            "question": run["question"],
             "dim": embeddings["dim"],
             "random_weights": embeddings.get("random_weights") is not None,
-            "gallery": parameters["gallery"],
-            "queries": parameters["queries"],
-            "exclude_same": ", ".join(parameters["exclude_same"]),
-            "k": parameters["k"],
             "queries_asked": run["queries"] + run["queries_not_embedded"],
             "not_embedded": run["queries_not_embedded"],
             "gallery_embedded": run["gallery"],
