@@ -243,15 +243,29 @@ def add_search(
     return run["fingerprint"]
 
 
+def add_studies(study: Study, encoders: tuple[str, ...], *, vanished=LABELS[:1], **rows) -> None:
+    """The studies of index sizes and of search effort; labels `vanished` from the smallest samples, `rows` are those of scaling_rows."""
+    scaling = scaling_rows(encoders=encoders, **rows)
+    publish(study, "scaling", scaling)
+    publish(study, "fits", fit_rows(scaling))
+    publish(study, "scaling_costs", cost_rows(encoders=encoders))
+    publish(study, "vanished", vanished_rows(encoders=encoders, labels=vanished))
+    publish(study, "search_effort", effort_rows(encoders=encoders))
+
+
+def add_image_sizes(study: Study, encoders: tuple[str, ...], sizes=(28, 224)) -> None:
+    """Two encoders that have figures, said to be one encoder at two sizes."""
+    rows = [
+        {"encoder": name, "base_encoder": "base", "image_size": size, "seconds_per_image": size / 1e4}
+        for name, size in zip(encoders, sizes, strict=True)
+    ]
+    publish(study, "image_sizes", rows)
+
+
 def whole_study(root: Path) -> Study:
     """All studies, two encoders, three indexes, three seeds."""
     study = empty_study(root)
-    scaling = scaling_rows()
-    publish(study, "scaling", scaling)
-    publish(study, "fits", fit_rows(scaling))
-    publish(study, "scaling_costs", cost_rows())
-    publish(study, "vanished", vanished_rows())
-    publish(study, "search_effort", effort_rows())
+    add_studies(study, ENCODERS)
     listed, figures = image_size_rows()
     publish(study, "image_sizes", listed)
     figures += forest_rows()

@@ -17,10 +17,11 @@ from cbmir.study import Study as PythonStudy
 from tests.scaling_studies import (
     LABELS,
     SIZES,
+    add_image_sizes,
+    add_studies,
     cost_rows,
     effort_rows,
     empty_study,
-    fit_rows,
     publish,
     scaling_rows,
     vanished_rows,
@@ -82,17 +83,8 @@ class Page(HTMLParser):
 def study(tmp_path_factory) -> Study:
     """A study with metrics, and all studies of the same two encoders."""
     study = make_study(tmp_path_factory.mktemp("report"), encoders=ENCODERS)
-    scaling = scaling_rows(encoders=ENCODERS)
-    publish(study, "scaling", scaling)
-    publish(study, "fits", fit_rows(scaling))
-    publish(study, "scaling_costs", cost_rows(encoders=ENCODERS))
-    publish(study, "vanished", vanished_rows(encoders=ENCODERS, labels=(LABELS[0], EVIL)))
-    publish(study, "search_effort", effort_rows(encoders=ENCODERS))
-    rows = [
-        {"encoder": name, "base_encoder": "base", "image_size": size}
-        for name, size in zip(ENCODERS, (28, 224), strict=True)
-    ]
-    publish(study, "image_sizes", rows)
+    add_studies(study, ENCODERS, vanished=(LABELS[0], EVIL))
+    add_image_sizes(study, ENCODERS)
     return study
 
 
