@@ -41,17 +41,19 @@ VIEWS = {
     "scaling_curves": "curve over gallery sizes x size: mean and range over the samples, and what its fit expects of larger ones",
     "search_effort": "encoder x type of graph x expansion x re-ranking x metric x k",
     "image_sizes": "encoder at an image size",
+    "slices": "encoder x volume x slice: in a study of volumes",
+    "matched_slices": "encoder x index x pair of volumes x pair of their nearest slices: in a study of volumes",
     "published": "published figure, as printed: paper x dataset x image size x encoder x metric x k; the same in every study",
     "runs": "dataset of the study, with what its run.json says",
     "searches": "search that has figures: the question that it asks, and whether it stands for its encoder",
 }
-_BY_INDEX = ("neighbors", "query_metrics")
+_BY_INDEX = ("neighbors", "query_metrics", "matched_slices")
 _FIGURES = ("metrics", "comparisons", "confusions", "hubness")
 _STUDIES = ("scaling", "scaling_costs", "vanished", "fits", "search_effort", "image_sizes")
 _RUNS = pa.schema(
     [("dataset", pa.string()), ("encoder", pa.string()), ("index", pa.string()), ("name", pa.string()), ("rows", pa.int64()),
      ("finished", pa.string()), ("random_weights", pa.int64()), ("parameters", pa.string()), ("fingerprint", pa.string()),
-     ("question", pa.string()), ("queries_asked", pa.int64())]
+     ("question", pa.string()), ("approximate", pa.bool_()), ("queries_asked", pa.int64())]
 )  # fmt: skip
 _PARTS = "parts"  # schema of what the views are unions of, so that SHOW TABLES lists the views alone
 
@@ -67,6 +69,7 @@ def open_views(study: Study) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
     opening.packed()
     opening.by_encoder("embeddings", "embeddings")
     opening.by_encoder("failures", "embeddings")
+    opening.by_encoder("slices", "slices")
     for dataset in _BY_INDEX:
         opening.by_index(dataset)
     for dataset in (*_FIGURES[1:], *_STUDIES):
@@ -95,6 +98,11 @@ def catalog(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
     for name in listed(connection):
         rows = connection.table(name).count("*").fetchall()[0][0]
         yield f"{name:<16} {rows:>13,}  {VIEWS[name]}"
+
+
+def is_approximate(run: dict[str, Any]) -> bool:
+    """Whether a search went through an index."""
+    return run["parameters"]["index"] != "exact" and not run.get("by_slices")
 
 
 @dataclass
@@ -247,7 +255,9 @@ class _Opening:
 
     def view_runs(self) -> None:
         """runs: what each dataset's run.json says, one row a dataset; of an encoder's searches and indexes, too, whether its weights are random."""
-        random = {run.encoder: run.run.get("random_weights") for run in self.runs if run.dataset == "embeddings"}
+        random = {
+            run.encoder: run.run.get("random_weights") for run in self.runs if run.dataset in ("embeddings", "slices")
+        }
         rows = [
             {
                 "dataset": run.dataset,
@@ -260,6 +270,7 @@ class _Opening:
                 "parameters": json.dumps(run.run.get("parameters")),
                 "fingerprint": run.run.get("fingerprint"),
                 "question": run.run.get("question"),
+                "approximate": is_approximate(run.run) if run.dataset == "neighbors" else None,
                 "queries_asked": _queries_asked(run.run),
             }
             for run in self.runs

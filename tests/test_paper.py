@@ -466,7 +466,7 @@ def test_exact_searches_are_found_by_whatever_name_they_are_stored(tmp_path):
 def test_that_there_is_no_exact_search_is_the_reason_where_it_is(tmp_path):
     from tests.test_report import make_study as with_searches
 
-    with pytest.raises(UserError, match=r"approximate searches alone; .* cbmir search --index exact") as told:
+    with pytest.raises(UserError, match=r"none of them of an exact search; .* cbmir search --index exact") as told:
         write_paper(with_searches(tmp_path, indexes=("hnsw",)))
     assert "precision_at_k_capped" not in str(told.value)
 

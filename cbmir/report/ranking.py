@@ -16,7 +16,7 @@ _LEFT = 2  # columns that are words: rank and encoder
 
 def question_of(sources: Sources, encoders: list[str]) -> int:
     """The question that most of the encoders were searched exactly for, of several that of the searches named exact; 1 where none was."""
-    exact = [s for s in sources.searches if s["encoder"] in encoders and not s["approximate"]]
+    exact = [s for s in sources.searches if s["encoder"] in encoders and s["is_exact"]]
     named = Counter(s["question"] for s in exact if s["index"] == "exact")
     answered = Counter(number for number, _ in {(s["question"], s["encoder"]) for s in exact})
     return min(answered, key=lambda number: (-answered[number], -named[number], number), default=1)

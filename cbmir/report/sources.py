@@ -9,9 +9,11 @@ from typing import Any
 import pyarrow as pa
 
 from cbmir.errors import UserError
+from cbmir.origin import vectors_run
 from cbmir.select import attach, attach_manifest, connect
 from cbmir.sql_files import bind, create, read
 from cbmir.store import Study, path_name
+from cbmir.views import is_approximate
 
 _RUNS = pa.schema(
     [
@@ -20,6 +22,7 @@ _RUNS = pa.schema(
         ("index", pa.string()),
         ("parameters", pa.string()),
         ("question", pa.string()),
+        ("approximate", pa.bool_()),
         ("dim", pa.int64()),
         ("random_weights", pa.bool_()),
         ("queries_asked", pa.int64()),
@@ -95,7 +98,7 @@ class Sources:
                 f"the metrics are older than the neighbors of {encoder} by {index}; expected metrics of the search that is "
                 "there; make them with: cbmir evaluate"
             )
-        embeddings = self.study.require("embeddings", f"encoder={path_name(encoder)}")
+        embeddings = vectors_run(self.study, encoder)
         self.neighbors_runs[encoder, index], self.embeddings_runs[encoder] = run, embeddings
         return {
             "dataset": "neighbors",
@@ -103,6 +106,7 @@ class Sources:
             "index": index,
             "parameters": json.dumps(run["parameters"]),
             "question": run["question"],
+            "approximate": is_approximate(run),
             "dim": embeddings["dim"],
             "random_weights": embeddings.get("random_weights") is not None,
             "queries_asked": run["queries"] + run["queries_not_embedded"],

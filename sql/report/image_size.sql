@@ -4,21 +4,21 @@
 --          encoders answer; at label relevance where there is one, else region, else modality
 -- edges    mAP@5 is average_precision_over_hits_at_k; where the study has no figure at 5, at its largest k below, else its smallest
 WITH sized AS (
-    SELECT i.base_encoder, i.image_size, i.seconds_per_image, i.encoder, s.index, s.approximate, s.question
+    SELECT i.base_encoder, i.image_size, i.seconds_per_image, i.encoder, s.index, s.is_exact, s.question
     FROM image_sizes AS i
     JOIN searches AS s USING (encoder)
     WHERE s.turn = 1
 ), asked AS (
     SELECT question FROM sized GROUP BY question ORDER BY count(*) DESC, question LIMIT 1
 ), figures AS (
-    SELECT s.question, s.base_encoder, s.image_size, s.approximate, s.seconds_per_image, m.*
+    SELECT s.question, s.base_encoder, s.image_size, s.is_exact, s.seconds_per_image, m.*
     FROM sized AS s
     SEMI JOIN asked USING (question)
     JOIN metrics AS m ON m.encoder = s.encoder AND m.index = s.index
     WHERE m.metric IN ('precision_at_k', 'average_precision_over_hits_at_k') AND m.slice_by = 'all' AND m.seed IS NULL
       AND m.relevance IN ('label', 'region', 'modality')
 )
-SELECT question, (SELECT max(question) FROM searches) AS questions, base_encoder, image_size, encoder, index, approximate, relevance, metric, k, average,
+SELECT question, (SELECT max(question) FROM searches) AS questions, base_encoder, image_size, encoder, index, is_exact, relevance, metric, k, average,
        value, ci_low, ci_high, chance, n_queries, gallery_size, seconds_per_image
 FROM figures
 WHERE relevance = (SELECT arg_min(relevance, list_position(['label', 'region', 'modality'], relevance)) FROM figures)

@@ -11,7 +11,7 @@ WITH figures AS (
     FROM metrics AS m
     JOIN searches AS s USING (encoder, index)
     SEMI JOIN ranked AS r ON r.encoder = m.encoder
-    WHERE s.question = $question AND s.turn = 1 AND NOT s.approximate AND m.metric = 'precision_at_k' AND m.relevance = $relevance AND m.k = $k AND m.slice_by = 'all'
+    WHERE s.question = $question AND s.turn = 1 AND s.is_exact AND m.metric = 'precision_at_k' AND m.relevance = $relevance AND m.k = $k AND m.slice_by = 'all'
 ), best AS (
     SELECT encoder FROM figures WHERE average = 'micro' ORDER BY value DESC, encoder LIMIT 1
 ), compared AS (

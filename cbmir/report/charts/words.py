@@ -32,7 +32,7 @@ def of_question(rows: list[Row]) -> str:
 
 def by_search(row: Row) -> str:
     """'pixels32' for its exact search, else 'pixels32 (hnsw)'."""
-    return row["encoder"] + (f" ({row['index']})" if row["approximate"] else "")
+    return row["encoder"] + (f" ({row['index']})" if not row["is_exact"] else "")
 
 
 def share(value: float | None) -> str:
