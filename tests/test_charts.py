@@ -197,6 +197,73 @@ def test_gids_are_in_the_files(figure_files):
     assert {b"measured", b"band", b"extrapolation", b"expected", b"chance", b"zone"} <= kinds
 
 
+def test_lines_along_the_list_are_the_figures_at_every_k(tmp_path):
+    study = empty_study(tmp_path / "study")
+    rows = [
+        row | {"k": k, "value": row["value"] - 0.01 * k, "chance": 0.1}
+        for row in forest_rows(("a", "b"))
+        for k in range(1, 13)
+    ]
+    publish(study, "metrics", rows, inputs={f"{name} exact": add_search(study, name) for name in "ab"})
+    figure = drawn(study, "precision_at_every_k")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["micro", "macro"]
+    for axes, average in zip(figure.axes, ("micro", "macro"), strict=True):
+        assert axes.get_xscale() == "log"
+        found = [line for line in axes.lines if (line.get_gid() or "").startswith("measured-of-")]
+        for line, encoder in zip(found, "ab", strict=True):
+            mine = {row["k"]: row["value"] for row in rows if (row["encoder"], row["average"]) == (encoder, average)}
+            assert dict(zip(*line.get_data(), strict=True)) == mine
+            assert [line.get_xdata()[i] for i in line.get_markevery()] == [1, 2, 3, 5, 10, 12]
+        (chance,) = (line for line in axes.lines if line.get_gid() == "chance-of-panel")
+        assert set(chance.get_ydata()) == {0.1}
+    assert len({(line.get_marker(), dashes(line)) for line in lines_called(figure, "measured")}) == 2
+    (one,) = Asked(study).charts("precision_at_every_k")
+    assert one.sentence == "P@k of a is 0.59 at k = 1, 0.50 at k = 10 and 0.48 at k = 12; chance is 0.10."
+    assert one.table.head == ("average", "encoder", "index", "P@1", "P@2", "P@3", "P@5", "P@10", "P@12")
+    assert one.table.rows[:3] == [
+        ("micro", "a", "exact", "0.590", "0.580", "0.570", "0.550", "0.500", "0.480"),
+        ("micro", "b", "exact", "0.580", "0.570", "0.560", "0.540", "0.490", "0.470"),
+        ("micro", "chance", "", *["0.100"] * 6),
+    ]
+
+
+def test_who_is_ahead_far_down_the_list_is_said(tmp_path):
+    study = empty_study(tmp_path / "study")
+    rows = [
+        row | {"k": k, "value": 0.6 if (row["encoder"] == "a") == (k == 1) else 0.5}
+        for row in forest_rows(("a", "b"))
+        for k in (1, 4)
+    ]
+    publish(study, "metrics", rows, inputs={f"{name} exact": add_search(study, name) for name in "ab"})
+    (one,) = Asked(study).charts("precision_at_every_k")
+    assert one.sentence == "P@k of a is 0.60 at k = 1 and 0.50 at k = 4; chance is 0.03. At k = 4 b is ahead with 0.60."
+
+
+def test_levels_stand_beside_each_other_anatomy_first(tmp_path):
+    study = empty_study(tmp_path / "study")
+    levels = {"label": (0.3, 0.1), "modality": (0.9, 0.5), "region": (0.8, 0.4)}
+    rows = [
+        row | {"relevance": level, "value": value + (0.05 if row["encoder"] == "b" else 0.0), "ci_low": 0.2, "ci_high": 0.95, "chance": chance}
+        for level, (value, chance) in levels.items()
+        for row in forest_rows(("a", "b"))
+    ]  # fmt: skip
+    publish(study, "metrics", rows, inputs={f"{name} exact": add_search(study, name) for name in "ab"})
+    figure = drawn(study, "anatomy_and_pathology")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["same modality", "same region", "same label"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["b", "a"]
+    for axes, level in zip(figure.axes, ("modality", "region", "label"), strict=True):
+        (points,) = (line for line in axes.lines if line.get_gid() == "measured-of-0")
+        assert sorted(points.get_xdata()) == pytest.approx([levels[level][0], levels[level][0] + 0.05])
+        assert min(points.get_ydata()) == points.get_ydata()[list(points.get_xdata()).index(min(points.get_xdata()))]
+        (chance,) = (line for line in axes.lines if line.get_gid() == "chance-of-panel")
+        assert chance.get_xdata()[0] == levels[level][1]
+    (one,) = Asked(study).charts("anatomy_and_pathology")
+    assert one.sentence == (
+        "P@1 of b is 0.95 (chance 0.50) for the same modality, 0.85 (chance 0.40) for the same region and 0.35 (chance 0.10) for the same label."
+    )
+    assert [row[:2] for row in one.table.rows[:2]] == [("same modality", "b"), ("same modality", "a")]
+
+
 # few and many
 
 
