@@ -236,7 +236,7 @@ def add_search(
         "index": index,
         "k": 10,
     }
-    inputs = {"encoder": encoder, "index": saved_as or index}
+    inputs = {"asked": f"{encoder} {saved_as or index}"}
     run = run_record("search", parameters=parameters, inputs=inputs, rows=0)
     run |= {"question": question, "queries": queries, "queries_not_embedded": 0}
     study.write_json(run, "neighbors", encoder, saved_as or index, "run.json")
