@@ -13,7 +13,7 @@ from cbmir.evaluate import evaluate
 from cbmir.evaluating.options import KS, LEVELS, EvaluateOptions
 from cbmir.evaluating.overlap import refuse_overlap
 from cbmir.evaluating.searches import find_searches
-from cbmir.report.ranking import question, ranking, ranking_text
+from cbmir.report.ranking import question, question_of, ranking, ranking_text
 from cbmir.report.sources import Sources
 from cbmir.search import DEPTH, EXACT, TRAIN, SearchOptions, search
 from cbmir.select import keys_where
@@ -85,9 +85,9 @@ def study_encoders(
 def ranked(study: Study, encoders: list[str], *, relevance: str, k: int) -> list[dict[str, Any]]:
     """The ranking of encoders whose exact searches have figures; UserError where none was judged at that relevance and k."""
     sources = Sources(study)
-    rows = ranking(sources, encoders, relevance=relevance, k=k)
+    rows = ranking(sources, encoders, question=question_of(sources, encoders), relevance=relevance, k=k)
     if not rows:
-        found = {row["relevance"] for row in sources.rows("levels")}
+        found = {row["relevance"] for row in sources.rows("anatomy_and_pathology")}
         there = [level for level in LEVELS if level in found]
         raise UserError(
             f"no query can be judged at relevance {relevance}, P@{k}; expected labels, regions or modalities in the manifest; "

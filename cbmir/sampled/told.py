@@ -49,9 +49,10 @@ def _vanished(connection: duckdb.DuckDBPyConnection, encoders: list[str]) -> Ite
     for encoder, sampling, size, labels, queries, first in connection.execute(
         read("report", "vanished_lines"), {"encoders": encoders}
     ).fetchall():
+        count = "all queries" if queries is None else f"up to {queries:,} {'query' if queries == 1 else 'queries'}"
         yield (
-            f"{encoder}, {sampling} samples of {size:,}: up to {labels:,} labels have no image in the sample, {first!r} for one; their queries (up to {queries:,}) are "
-            "left out of its figures and counted in n_vanished, see: FROM vanished"
+            f"{encoder}, {sampling} samples of {size:,}: up to {labels:,} labels have no image in the sample, {first!r} for one; {count}, to which nothing in it "
+            "is relevant, are left out of its figures and counted in n_vanished, see: FROM vanished"
         )
 
 
