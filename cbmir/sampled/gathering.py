@@ -66,7 +66,7 @@ def gather(study: Study, options: ScalingOptions, *, asked: Sequence[str] = ()) 
         "vanished": _together(study, found, VANISHED_FILE, VANISHED),
     }
     draws = pa.concat_tables([_drawn(study, parts, run) for parts, run in found])
-    tables["fits"] = fits_of(tables["scaling"], draws, at=options.at)
+    tables["fits"] = fits_of(tables["scaling"], tables["vanished"], draws, at=options.at)
     for dataset, table in tables.items():
         with study.publishing(dataset) as out:
             out.write_table(table, f"{dataset}.parquet", dataset)
