@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "store": ("patience", "schemas", "stages", "whole"),
     "select": ("errors", "store", "schemas"),
     "progress": (),
+    "aligned": (),
     "cluster": ("errors", "patience"),
     "paper": (
         "paper",
@@ -132,6 +133,7 @@ MAY_IMPORT = {
         "store",
     ),
     "sampled": (
+        "aligned",
         "commands",
         "sampled",
         "cluster",
@@ -156,14 +158,16 @@ MAY_IMPORT = {
         "errors",
         "evaluating.overlap",
         "exclusions",
+        "holding",
         "progress",
         "search",
-        "select",
         "store",
         "vectors",
     ),
     "sweeping": (
         "sweeping",
+        "aligned",
+        "commands",
         "errors",
         "evaluating",
         "exclusions",
@@ -181,7 +185,9 @@ MAY_IMPORT = {
     ),
     "sizing": (
         "sizing",
+        "aligned",
         "embedding.options",
+        "encoders.names",
         "encoders.table",
         "errors",
         "evaluating",
