@@ -213,7 +213,7 @@ MAY_IMPORT = {
         "select",
         "store",
     ),
-    "effort": ("commands", "sweeping", "evaluating.overlap", "holding", "store", "vectors"),
+    "effort": ("commands", "sweeping", "evaluating.overlap", "holding", "searching", "store", "vectors"),
     "evaluate": ("as_published", "classifying", "evaluating", "errors", "progress", "store"),
     "as_published": ("as_published", "classifying", "errors", "select", "sql_files", "store"),
     "classifying": ("classifying", "commands", "errors", "schemas", "select", "sql_files", "store", "vectors"),

@@ -19,7 +19,7 @@ from cbmir.scaling import study_index_size
 from cbmir.schemas import CONTRACTS, check, image_key
 from cbmir.search import SearchOptions, search
 from cbmir.store import Study
-from tests.processes import alive, cbmir, children, kill, start, wait_for
+from tests.processes import cbmir, killed_when
 from tests.studies import make_study
 
 DIM = 12
@@ -457,14 +457,8 @@ def test_a_killed_study_goes_on_and_comes_to_the_same(tmp_path):
     arguments += ["--exclude-same", "patient_id"]
     calm, rough = (make_study(tmp_path / name, ROWS, VECTORS, files=3) for name in ("calm", "rough"))
     assert cbmir("study", "index-size", "--study", calm.address, *arguments).returncode == 0
-    process = start("study", "index-size", "--study", rough.address, *arguments)
-    wait_for(lambda: len(stamps(rough)) >= 3, seconds=120, process=process)
-    below = children(process.pid)
-    kill(process.pid)
-    process.communicate()
+    killed_when(lambda: len(stamps(rough)) >= 3, "study", "index-size", "--study", rough.address, *arguments)
     assert 3 <= len(stamps(rough)) < 12
-    for pid in filter(alive, below):
-        kill(pid)
     kept = stamps(rough)
     again = cbmir("study", "index-size", "--study", rough.address, *arguments)
     assert again.returncode == 0, again.stderr
