@@ -16,8 +16,8 @@ from cbmir.errors import UserError
 from cbmir.exclusions import duplicates_digest, exclusion_codes, exclusion_inputs
 from cbmir.index import METRICS, open_index
 from cbmir.indexing.opened import OpenIndex
+from cbmir.origin import is_older
 from cbmir.progress import Progress
-from cbmir.reducing.record import is_older
 from cbmir.schemas import NEIGHBORS
 from cbmir.searching.searchers import Codes, ExactSearch, Found, IndexSearch, torch_device
 from cbmir.searching.spread import in_turn, spread
@@ -95,7 +95,7 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
     gallery = options.gallery or (built["parameters"]["gallery"] if built else TRAIN)
     codes = exclusion_codes(study, options.exclude_same)
     roles = roles_of(study, vectors, gallery, options.queries, built)
-    k = _depth(options.k, len(roles.gallery))
+    k = depth_of(options.k, len(roles.gallery))
     parameters = {
         "index": index,
         "k": k,
@@ -159,13 +159,15 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
 
 def outdated(study: Study, encoder: str, run: dict[str, Any]) -> bool:
     """Whether what a search's run.json names as its inputs has changed since: manifest, embeddings, index, or the duplicates passed over;
-    or, of a reduced encoder, what it was reduced from."""
+    or, of vectors that were made of others, and of volumes that are searched by their slices, those."""
     now = {
         "manifest": study.run_of("manifest"),
         "embeddings": study.run_of("embeddings", f"encoder={path_name(encoder)}"),
+        "slices": study.run_of("slices", f"encoder={path_name(encoder)}"),
+        "candidates": study.run_of("embeddings", f"encoder={path_name(f'{encoder}~mean')}"),
         "index": study.run_of("index", path_name(encoder), path_name(run["parameters"]["index"])),
     }
-    if now["embeddings"] and is_older(study, now["embeddings"]):
+    if any(made and is_older(study, made) for made in (now["embeddings"], now["slices"])):
         return True
     if "duplicates" in run["inputs"]:
         now["duplicates"] = {"fingerprint": duplicates_digest(study)}
@@ -208,7 +210,7 @@ def _metric(options: SearchOptions, index: str, built: dict | None) -> str:
     return there
 
 
-def _depth(asked: int | None, gallery: int) -> int:
+def depth_of(asked: int | None, gallery: int) -> int:
     if asked is None:
         return min(DEPTH, gallery)
     if asked > gallery:

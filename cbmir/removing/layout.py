@@ -34,6 +34,9 @@ FIGURES = {
     "effort_graphs": 2,
     "search_effort": 0,
     "image_sizes": 0,
+    "volumes": 0,
+    "slices": 1,
+    "matched_slices": 2,
 }  # made of many images: outdated, and deleted
 INDEXES = {"index": 2}
 
