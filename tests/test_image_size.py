@@ -477,7 +477,7 @@ def with_search(study: Study, encoder: str, **options) -> None:
     "encoder, options, ks, said",
     [
         ("other", {"k": 3}, (4,), "--k 4: neighbors of other by exact were searched with -k 3; expected 1 to 3"),
-        ("other", {"exclude_same": ()}, (1,), "5 patients have queries and gallery images"),
+        ("other", {"exclude_same": ()}, (1,), "5 patients have queries and gallery images in other exact, one of them"),
         ("pixels32~px64", {"metric": "l2"}, (1,), r"pixels32~px64 by exact were searched otherwise \(--metric l2 there, cos now\); .*--overwrite"),
         ("pixels32~px64", {"gallery": "true"}, (1,), "--gallery true there, split = 'train' now"),
         ("pixels32~px64", {"queries": "true"}, (1,), "--queries true there, split = 'test' now"),

@@ -22,11 +22,12 @@ def refuse_searches(study: Study, searches: Sequence[Searched], options: Evaluat
         depths(searched, options.ks)
     if options.allow_overlap:
         return
-    asked = [searched.run["parameters"] for searched in searches]
-    for gallery, queries, excluded in dict.fromkeys(
-        (each["gallery"], each["queries"], tuple(each["exclude_same"])) for each in asked
-    ):
-        refuse_overlap(study, gallery=gallery, queries=queries, exclude_same=excluded)
+    questions: dict[tuple[str, ...], Searched] = {}
+    for searched in searches:
+        asked = searched.run["parameters"]
+        questions.setdefault((asked["gallery"], asked["queries"], *asked["exclude_same"]), searched)
+    for (gallery, queries, *excluded), searched in questions.items():
+        refuse_overlap(study, gallery=gallery, queries=queries, exclude_same=excluded, where=searched.name)
 
 
 def extending(
