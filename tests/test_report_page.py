@@ -338,13 +338,13 @@ def test_a_study_of_studies_says_how_it_was_asked_for(tmp_path):
 @pytest.mark.parametrize(
     "given, encoder, weights",
     [
-        (["--encoder", "a", "--weights=/home/doc/my files/w.pt"], "a", "WEIGHTS_FILE"),
+        (["--encoder", "a", "--weights=/somebody/my files/w.pt"], "a", "WEIGHTS_FILE"),
         (["--encoder", "a", "--weights", "/data/run=3/w.pt"], "a", "WEIGHTS_FILE"),
         (["--encoder", "a", "--weights", "s3://bucket/run=3/w.pt"], "a", "WEIGHTS_FILE"),
-        (["--encoder", "a", "--weights", "a=/home/doc/my files/run=3/w.pt"], "a", "a=WEIGHTS_FILE"),
+        (["--encoder", "a", "--weights", "a=/somebody/my files/run=3/w.pt"], "a", "a=WEIGHTS_FILE"),
         (["--encoder", "open_clip:ViT/b", "--weights", "open_clip:ViT/b=/data/w.pt"], "open_clip:ViT/b", "open_clip:ViT/b=WEIGHTS_FILE"),
-        (["--encoder=/home/my docs/e.toml"], "e.toml", None),
-        (["--encoder", "my=/home/my docs/e.toml@64"], "my=e.toml@64", None),
+        (["--encoder=/somebody/my docs/e.toml"], "e.toml", None),
+        (["--encoder", "my=/somebody/my docs/e.toml@64"], "my=e.toml@64", None),
     ],
 )  # fmt: skip
 def test_no_folder_of_weights_and_encoders_is_told(tmp_path, given, encoder, weights):
