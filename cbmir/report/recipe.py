@@ -142,7 +142,7 @@ def _without_files(words: list[str]) -> list[str]:
 
 
 def _without_folder(encoder: str) -> str:
-    """'my=/home/somebody/spec.toml@64' -> 'my=spec.toml@64'."""
+    """'my=/somebody/spec.toml@64' -> 'my=spec.toml@64'."""
     alias, equals, base = encoder.rpartition("=") if ".toml" in encoder else ("", "", encoder)
     return alias + equals + os.path.basename(base) if ".toml" in base else encoder
 
