@@ -200,6 +200,9 @@ def test_depths_follow_the_smallest_sample_the_gallery_and_what_is_there(study):
     said = asked(study, sizes=(40, 80), **default)
     assert "1 of 2 samples are done already" in said
     assert {run["parameters"]["depth"] for _, run in cells(study)} == {20}
+    asked(study, sizes=(60,), gallery="split <> 'test'", overwrite=True, **default)
+    assert {run["parameters"]["depth"] for _, run in cells(study)} == {60}, "what is replaced says nothing"
+    asked(study, sizes=(20, 40), overwrite=True, **default)
     with pytest.raises(UserError, match="--k 30: each query has 20 neighbors"):
         asked(study, sizes=(40, 80), **default | {"ks": (1, 30)})
 

@@ -52,7 +52,9 @@ def depth_for(found: Sequence[Found], galleries: Sequence[int], options: Scaling
     if options.k is not None:
         return options.k
     least = min(size for size in (*options.sizes, *galleries, MOST_DEPTH) if size is not None)
-    there = next((run["parameters"]["depth"] for _, run in found), least)
+    alike = {name: value for name, value in options.figures().items() if name != "depth"} if options.overwrite else {}
+    stays = [run["parameters"] for _, run in found if alike.items() <= run["parameters"].items()]
+    there = stays[0]["depth"] if stays else least
     if there <= least:
         return there
     if options.overwrite:
