@@ -66,7 +66,6 @@ def search_volumes(
         say(
             f"search {mode} of {encoder}: {run['queries']:,} volumes in {run['gallery']:,}{'' if searched else ', already searched'}"
         )
-    match_all(study, encoder, device=options.device)
     return runs
 
 
@@ -147,7 +146,7 @@ def _found(asked: _Asked, mode: str, candidates: Vectors | None) -> Iterator[tup
 
 def match_all(study: Study, encoder: str, *, device: str = "auto") -> None:
     """matched_slices of every search of volumes that compared an encoder's slices or vectors made of them; what is current is left."""
-    volumes = require_volumes(study)
+    volumes, encoder = require_volumes(study), find_encoder(study, encoder)
     for name in volumes.names("neighbors"):
         if vectors_run(volumes, name)["parameters"].get("source") == encoder:
             there = volumes.names("neighbors", path_name(name))

@@ -38,6 +38,15 @@ class Volumes:
         """(v,) row of each volume's first slice."""
         return np.cumsum(self.counts) - self.counts
 
+    def of(self, chosen: np.ndarray) -> Volumes:
+        """Those volumes for which `chosen` (v,) is true; the same arrays where all are."""
+        if chosen.all():
+            return self
+        rows = np.repeat(chosen, self.counts)
+        return Volumes(
+            self.keys[chosen], self.counts[chosen], self.vectors[rows], self.slice_keys[rows], self.places[rows]
+        )
+
     def each(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """(key, vectors (s, dim), places (s,)) of one volume after the other."""
         for key, start, count in zip(self.keys, self.starts, self.counts, strict=True):
