@@ -45,7 +45,8 @@ def study_index_size(
     if not options.allow_overlap:
         refuse_overlap(study, gallery=options.gallery, queries=options.queries, exclude_same=options.exclude_same)
     names = list(dict.fromkeys(find_encoder(study, encoder) for encoder in encoders))
-    with _held(study, names):
+    others = study.names("scaling_cells") if options.overwrite else []  # whose samples may be deleted
+    with _held(study, {*names, *others}):
         run = _studied(study, names, options, asked, say)
     for line in lines(study, names, options.told):
         say(line)
@@ -53,7 +54,7 @@ def study_index_size(
 
 
 @contextlib.contextmanager
-def _held(study: Study, encoders: list[str]) -> Iterator[None]:
+def _held(study: Study, encoders: set[str]) -> Iterator[None]:
     """One run at a time works on an encoder's samples: it deletes their exact neighbors when it is done."""
     with contextlib.ExitStack() as stack:
         for encoder in sorted(encoders):  # the same order in every run, or two would wait for each other
