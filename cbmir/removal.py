@@ -119,7 +119,7 @@ def _carry_out(study: Study, journal: Journal) -> None:
         remove_rows(study, parts, keys)
     blank_names(study, ("manifest",), pa.array(journal.names, pa.string()))
     settle_manifest(study)
-    delete_outdated(study)
+    delete_outdated(study, journal.before["manifest"])
     settle_rest(study, journal.before)
     for parts in places(study, INDEXES):
         _remove_from_index(study, parts, keys, names, journal.before)

@@ -13,11 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from cbmir.errors import UserError
-from cbmir.exclusions import duplicates_digest, exclusion_codes, exclusion_inputs
+from cbmir.exclusions import exclusion_codes, exclusion_inputs
 from cbmir.index import METRICS, open_index
 from cbmir.indexing.opened import OpenIndex
 from cbmir.progress import Progress
-from cbmir.reducing.record import is_older
 from cbmir.schemas import NEIGHBORS
 from cbmir.searching.searchers import Codes, ExactSearch, Found, IndexSearch, torch_device
 from cbmir.searching.spread import in_turn, spread
@@ -155,21 +154,6 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
             "seconds": round(time.monotonic() - began, 2),
         }
     return out.run, True
-
-
-def outdated(study: Study, encoder: str, run: dict[str, Any]) -> bool:
-    """Whether what a search's run.json names as its inputs has changed since: manifest, embeddings, index, or the duplicates passed over;
-    or, of a reduced encoder, what it was reduced from."""
-    now = {
-        "manifest": study.run_of("manifest"),
-        "embeddings": study.run_of("embeddings", f"encoder={path_name(encoder)}"),
-        "index": study.run_of("index", path_name(encoder), path_name(run["parameters"]["index"])),
-    }
-    if now["embeddings"] and is_older(study, now["embeddings"]):
-        return True
-    if "duplicates" in run["inputs"]:
-        now["duplicates"] = {"fingerprint": duplicates_digest(study)}
-    return any((now[name] or {}).get("fingerprint") != made for name, made in run["inputs"].items() if name in now)
 
 
 def _searcher(

@@ -226,7 +226,7 @@ def add_search(study: Study, encoder: str, index: str = "exact") -> str:
         "index": index,
         "k": 10,
     }
-    run = run_record("search", parameters=parameters, inputs={"encoder": encoder, "index": index}, rows=0)
+    run = run_record("search", parameters=parameters, inputs={"asked": f"{encoder} {index}"}, rows=0)
     study.write_json(run, "neighbors", encoder, index, "run.json")
     return run["fingerprint"]
 

@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 
 from cbmir.errors import UserError
+from cbmir.fresh import is_fresh
 from cbmir.report import write_figures
 from cbmir.report.charts import by_size, index_size, look
 from cbmir.report.charts.every import CHARTS
 from cbmir.report.charts.ink import on_paper
 from cbmir.report.drawn import Asked
-from cbmir.report.fresh import is_fresh
 from cbmir.sql_files import read
 from cbmir.store import Study, fingerprint, path_name, run_record
 from cbmir.study import Study as PythonStudy

@@ -24,6 +24,7 @@ from cbmir.datasets.remarks import Remarks
 from cbmir.doctor import examine
 from cbmir.errors import UserError
 from cbmir.evaluating.options import KS
+from cbmir.fresh import outdated
 from cbmir.phantoms import draw_collection
 from cbmir.removal import RemoveOptions, StillThere, remove
 from cbmir.removing.layout import KNOWN
@@ -31,7 +32,6 @@ from cbmir.removing.names import Names
 from cbmir.removing.rewrite import remove_rows
 from cbmir.removing.settle import fingerprints, settle_index
 from cbmir.schemas import CONTRACTS, ContractError, block_name
-from cbmir.search import outdated
 from cbmir.select import attach_done, attach_manifest, connect
 from cbmir.sql_files import read
 from cbmir.stages import MADE_BY

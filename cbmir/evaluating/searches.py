@@ -10,7 +10,8 @@ import numpy as np
 
 from cbmir.errors import UserError
 from cbmir.evaluating.options import KS
-from cbmir.search import EXACT, outdated
+from cbmir.fresh import outdated, search_again
+from cbmir.search import EXACT
 from cbmir.store import Study, path_name
 
 
@@ -55,13 +56,7 @@ def find_searches(study: Study) -> list[Searched]:
         for index in study.names("neighbors", path_name(encoder)):
             run = study.require("neighbors", path_name(encoder), path_name(index))
             if outdated(study, encoder, run):
-                asked = run["parameters"]["index"]
-                made = "the index or the duplicates found" if "duplicates" in run["inputs"] else "the index"
-                name = f" --save-as {index}" if index != asked else ""
-                raise UserError(
-                    f"neighbors of {encoder} by {index} are older than the manifest, the embeddings or {made}; search "
-                    f"again, with the same flags: cbmir search --study {study.address} --encoder {encoder} --index {asked}{name}"
-                )
+                raise UserError(search_again(study, encoder, index, run))
             found.append(Searched(encoder, index, run))
     if not found:
         raise UserError(f"the study {study.address} has no neighbors to evaluate; make them with: cbmir search")
