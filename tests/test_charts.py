@@ -541,14 +541,6 @@ def test_metrics_older_than_their_searches_are_outdated(tmp_path):
     assert not is_fresh(study, "metrics")
 
 
-def test_removal_deletes_the_figures():
-    from cbmir.removing.layout import FIGURES
-    from cbmir.stages import MADE_BY
-
-    assert FIGURES["figures"] == 0
-    assert MADE_BY["figures"] == "cbmir report"
-
-
 def test_vanished_labels_are_counted(tmp_path):
     study = empty_study(tmp_path / "study")
     publish(study, "scaling", scaling_rows())

@@ -7,7 +7,8 @@ import io
 import os
 from typing import Any
 
-from cbmir.report.sources import Sources, bare
+from cbmir.report.places import bare
+from cbmir.report.sources import Sources
 from cbmir.select import attach
 from cbmir.sql_files import create
 from cbmir.store import path_name
