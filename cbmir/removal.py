@@ -23,7 +23,7 @@ from cbmir.removing.names import Names, leaves
 from cbmir.removing.proof import Proof, all_files, look_through
 from cbmir.removing.rewrite import blank_names, remove_remarks, remove_rows, rows_with
 from cbmir.removing.selection import asked, of_list, of_orphans, of_predicate, read_ids
-from cbmir.removing.settle import settle_index, settle_manifest, settle_rest
+from cbmir.removing.settle import settle_figures, settle_index, settle_manifest, settle_rest
 from cbmir.schemas import image_key
 from cbmir.store import JOURNAL, Study, path_name
 
@@ -121,6 +121,7 @@ def _carry_out(study: Study, journal: Journal) -> None:
     settle_manifest(study)
     delete_outdated(study, journal.before["manifest"])
     settle_rest(study, journal.before)
+    settle_figures(study, journal.before)
     for parts in places(study, INDEXES):
         _remove_from_index(study, parts, keys, names, journal.before)
 

@@ -60,6 +60,7 @@ def study(tmp_path) -> Study:
     recorded(study, "problems", inputs={"manifest": manifest})
     recorded(study, "query_metrics", place, "exact", inputs={"neighbors": of_search[f"{NAME} exact"]})
     publish(study, "metrics", forest_rows((NAME,)), inputs=of_search)
+    study.write_json(study.require("metrics") | {"parameters": {"k": [1, 3, 5, 10]}}, "metrics", "run.json")
     for dataset in ("comparisons", "confusions", "hubness"):
         recorded(study, dataset, inputs=of_search)
     recorded(study, "classification", "knn", inputs=of_search | {"manifest": manifest})

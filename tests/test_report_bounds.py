@@ -1,5 +1,6 @@
 """The report of a study that has changed, that was never scored, that names patients, or that is very large."""
 
+import html
 import re
 import shlex
 import shutil
@@ -16,6 +17,7 @@ from cbmir.errors import UserError
 from cbmir.flags import parse
 from cbmir.inspection import InspectionOptions, inspect
 from cbmir.report import leaderboard, write_figures, write_report
+from cbmir.report.charts.ink import on_page, svg_element
 from cbmir.report.confusion import _matrix
 from cbmir.report.page import TEMPLATES, _environment, parts
 from cbmir.schemas import ContractError
@@ -119,18 +121,18 @@ def test_studies_are_reported_before_anything_is_scored(unscored, capsys):
         assert unscored.require(name)["inputs"].keys() >= {"scaling"}
     assert unscored.exists("figures", "index_size.svg")
     assert "with index_size" in said
-    html = unscored.read_text("report", "report.html")
-    assert re.findall(r'<section id="([\w-]+)"', html) == [
+    page = unscored.read_text("report", "report.html")
+    assert re.findall(r'<section id="([\w-]+)"', page) == [
         "index-size",
         "search-effort",
         "failures",
         "inspection",
         "provenance",
     ]
-    assert "No figures of searches" in html
-    targets = re.findall(r'<a href="#([\w-]+)"', html)
-    assert [name for name in targets if f'id="{name}"' not in html] == []
-    told = [parse(shlex.split(line)[1:]) for line in commands(html)]
+    assert "No figures of searches" in page
+    targets = re.findall(r'<a href="#([\w-]+)"', page)
+    assert [name for name in targets if f'id="{name}"' not in page] == []
+    told = [parse(shlex.split(line)[1:]) for line in commands(page)]
     assert [words.command for words in told] == ["manifest", "embed", "study search-effort", "report"]
     assert told[1].encoder == ["pixels32"]
 
@@ -156,9 +158,9 @@ def test_a_study_with_hashed_ids_names_nothing_that_an_image_was_called(study):
     }
     said |= {"image_root": {"": "Jane Doe 1980/pixels"}}
     study.write_json(run | {"parameters": said}, "manifest", "run.json")
-    html = text(study)
-    assert not any(name in html for name in SECRETS)
-    tables = Page(html).tables
+    page = text(study)
+    assert not any(name in page for name in SECRETS)
+    tables = Page(page).tables
     assert tables["remarks"][1:] == [["missing image", "1", "row 1,234"], ["other file", "1", ""]]
     assert {row[2] for row in tables["failure-counts"][1:]} == {"cannot open …: no image"}
 
@@ -173,15 +175,15 @@ def test_folders_are_not_named_where_ids_are_not_hashed(study):
 
 
 def test_patients_in_two_splits_are_counted_and_not_named(study):
-    html = text(study)
+    page = text(study)
     problems = study.dataset("problems").to_table().to_pandas().query("problem == 'patients_across_splits'")
     assert len(problems) > 1
-    (row,) = [row for row in Page(html).tables["problems"] if row[0] == "patients across splits"]
+    (row,) = [row for row in Page(page).tables["problems"] if row[0] == "patients across splits"]
     assert row[1:] == [str(len(problems)), "", "not shown: ids of patients"]
     names = set(problems["detail"].str.extract(r"^(small/p\d+):")[0])
     assert len(names) == len(problems)
-    assert not any(f"{name}:" in html for name in names)
-    assert "Patients across splits: the first" not in html
+    assert not any(f"{name}:" in page for name in names)
+    assert "Patients across splits: the first" not in page
 
 
 # making it again
@@ -196,8 +198,8 @@ def test_predicates_about_labels_and_public_weights_can_be_run_again(study):
     place = ("embeddings", "encoder=plain")
     spec = {"asked": "mine=vit", "source": "timm", "weights": "hf://org/repo/model.safetensors"}
     study.write_json(study.require(*place) | {"spec": spec, "precision": "float32"}, *place, "run.json")
-    html = text(study)
-    told = [parse(shlex.split(line)[1:]) for line in commands(html)]
+    page = text(study)
+    told = [parse(shlex.split(line)[1:]) for line in commands(page)]
     assert [words.gallery for words in told if words.command == "search"] == [asked] * 2
     assert [words.weights for words in told if words.command == "embed"] == [["hf://org/repo/model.safetensors"]]
     assert leaderboard(study)[0]["asks"]["gallery"] == asked
@@ -212,12 +214,12 @@ def test_lists_of_a_large_collection_are_cut_and_say_so(study, monkeypatch):
     failed = study.dataset("failures", "encoder=plain").to_table().to_pylist()
     rows = [row | {"error": f"broken in way {i}"} for i, row in enumerate(failed)]
     study.write_table(pa.Table.from_pylist(rows), "failures", "encoder=plain", "part.parquet")
-    html = text(study)
-    tables = Page(html).tables
+    page = text(study)
+    tables = Page(page).tables
     assert [row[:2] for row in tables["by-region"][1:]] == [["chest", "10"]]
-    assert "The 1 with the most queries; 1 more are in the study" in html
+    assert "The 1 with the most queries; 1 more are in the study" in page
     assert len(tables["failure-counts"]) == 2
-    assert "1 more kinds of errors are in the study" in html
+    assert "1 more kinds of errors are in the study" in page
     listed = _environment().get_template("parts.html.j2").module.listed
     assert str(listed([f"r{i}" for i in range(1_042)])).endswith(", r38, r39 and 1,002 more")
     assert str(listed(["a", "b"])) == "a, b"
@@ -227,9 +229,9 @@ def test_a_page_without_room_shows_no_picture_and_is_no_larger_than_one_that_was
     without = len(text(study).encode())
     monkeypatch.setattr("cbmir.report.page.MOST_BYTES", 1000)
     path = Path(write_report(study, examples=60))
-    html = path.read_text()
-    assert "queries were chosen, and left out" in html
-    assert "data:image" not in html.partition('id="inspection"')[0]
+    page = path.read_text()
+    assert "queries were chosen, and left out" in page
+    assert "data:image" not in page.partition('id="inspection"')[0]
     assert abs(path.stat().st_size - without) < 500
 
 
@@ -250,8 +252,21 @@ def test_a_matrix_says_how_many_of_the_labels_it_shows(known, heading):
     cells += [{"label": "L00", "retrieved": "", "share": 0.1, "n_queries": 9}]
     matrix = _matrix([{"encoder": "e", "label": name, "labels": known} for name in names], cells)
     shown = [{"encoder": "e", "pairs": [], "matrix": matrix}]
-    html = _environment().get_template("confusion.html.j2").render(confusions=shown, random=set())
-    assert re.findall("<h3>(.*?)</h3>", html) == [heading]
+    page = _environment().get_template("confusion.html.j2").render(confusions=shown, random=set())
+    assert re.findall("<h3>(.*?)</h3>", page) == [heading]
+
+
+def test_names_in_a_drawing_stay_what_they_are():
+    from matplotlib.figure import Figure
+
+    name = ' id="x_1" #010203 width="3pt" font-family: y; xmlns="z" <b>-->'
+    with on_page("names"):
+        figure = Figure(figsize=(4, 1))
+        figure.text(0.1, 0.5, name)
+        svg = svg_element(figure)
+    assert [html.unescape(text) for text in re.findall("<text[^>]*>([^<]*)</text>", svg)] == [name]
+    assert "font-family: inherit" in svg
+    assert not re.search(r'<[^>]* (id="[a-z]+_[0-9]+"|xmlns)', svg)
 
 
 # tables
@@ -260,10 +275,10 @@ def test_a_matrix_says_how_many_of_the_labels_it_shows(known, heading):
 class Rows(HTMLParser):
     """Of each table: its classes, and the tags and scopes of the first cell of each row of its bodies."""
 
-    def __init__(self, html: str) -> None:
+    def __init__(self, page: str) -> None:
         super().__init__()
         self.kinds, self.firsts, self.id, self.in_body, self.awaits = {}, {}, None, False, False
-        self.feed(html)
+        self.feed(page)
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
