@@ -19,6 +19,7 @@ _OF_SEARCHES = (
     "hubness",
     "classification",
 )  # which name each as 'encoder index'
+_OF_SAMPLES = ("scaling", "scaling_costs", "vanished", "fits")  # which name each as 'encoder/index/sample'
 _OF_FIGURES = ("report", "figures", "paper")  # which name datasets
 
 
@@ -88,7 +89,8 @@ class Now:
             return not is_older(self.study, run)
         if "embeddings" in run["inputs"]:
             return not self.outdated(_encoder(parts, run), run)
-        return all(self._is_as_it_was(parts, name, made) for name, made in _one_each(run["inputs"]).items())
+        inputs = _one_each(run["inputs"]) if parts[0] in _OF_SAMPLES else run["inputs"]
+        return all(self._is_as_it_was(parts, name, made) for name, made in inputs.items())
 
     def _is_as_it_was(self, parts: tuple[str, ...], name: str, made: str) -> bool:
         """Whether one input of a dataset holds. What is not known is not judged."""
@@ -131,10 +133,9 @@ def _encoder(parts: tuple[str, ...], run: dict[str, Any]) -> str:
     )
 
 
-def _one_each(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Inputs, of the samples of one encoder the first: they are of the same vectors, and there may be hundreds."""
-    found: dict[str, tuple[str, Any]] = {}
-    for name, made in inputs.items():
-        sample = name.rsplit("/", 2)
-        found.setdefault(sample[0] if len(sample) == 3 and "-s" in sample[2] else name, (name, made))
+def _one_each(samples: dict[str, str]) -> dict[str, str]:
+    """The first sample of each encoder: all are of the same vectors, and there may be hundreds."""
+    found: dict[str, tuple[str, str]] = {}
+    for name, made in samples.items():
+        found.setdefault(name.rsplit("/", 2)[0], (name, made))
     return dict(found.values())

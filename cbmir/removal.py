@@ -16,7 +16,7 @@ import pyarrow as pa
 from cbmir.datasets.presence import present
 from cbmir.errors import UserError
 from cbmir.reducing.record import is_older, is_reduced, reduce_command
-from cbmir.removing.figures import delete_outdated
+from cbmir.removing.figures import delete_outdated, outdated_figures
 from cbmir.removing.journal import Journal, read_journal
 from cbmir.removing.layout import FIGURES, INDEXES, ROWS, TEXTS, names_of, places, words
 from cbmir.removing.names import Names, leaves
@@ -193,9 +193,8 @@ def _say_plan(study: Study, journal: Journal, say: Callable[[str], None]) -> Non
             say(f"{words(parts)}: {rows:,} rows")
     for parts in places(study, INDEXES):
         say(f"{words(parts)}: forgets them")
-    if journal.images:
-        for parts in places(study, FIGURES):
-            say(f"{words(parts)}: deleted, to be made again")
+    for parts in places(study, FIGURES) if journal.images else outdated_figures(study):
+        say(f"{words(parts)}: deleted, to be made again")
     say("nothing was removed (--dry-run)")
 
 

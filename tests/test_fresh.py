@@ -183,6 +183,15 @@ def test_views_say_what_is_outdated_and_how_to_make_it_again(study):
     )
 
 
+def test_encoders_with_long_names_are_judged_each(study):
+    names = [f"hf-hub:org/repo/vit-s{i}" for i in (1, 2)]
+    made = {name: embedded(study, name) for name in names}
+    publish(study, "image_sizes", [], inputs=made)
+    assert is_fresh(study, "image_sizes")
+    embedded(study, names[1], content="second")
+    assert not is_fresh(study, "image_sizes")
+
+
 def test_an_index_is_judged_as_a_search_is(study):
     inputs = {"embeddings": embedded(study), "manifest": study.require("manifest")["fingerprint"]}
     recorded(study, "index", path_name(NAME), "hnsw", inputs=inputs)
@@ -225,6 +234,10 @@ def test_removing_orphans_deletes_what_is_outdated_and_names_the_command(study):
     embedded(study, content="second")
     orphaned(study)
     said: list[str] = []
+    remove(study, RemoveOptions(orphans=True, dry_run=True), say=said.append)
+    assert {line.split()[0].rstrip(":") for line in said if line.endswith("deleted, to be made again")} == set(
+        FIGURES
+    ) - {"problems"}
     remove(study, RemoveOptions(orphans=True), say=said.append)
     assert [parts[0] for parts in places(study)] == ["problems"]
     again = [line.strip() for line in said if line.startswith("  cbmir ")]

@@ -643,6 +643,22 @@ def test_orphans_are_told_of_and_removed_and_nothing_else_becomes_outdated(study
     assert lines(study, orphans=True) == ["there are no orphans: every dataset has images of the manifest alone"]
 
 
+def test_drawings_and_tables_go_with_the_images_that_they_were_made_of(local):
+    row = manifest(local)[0]
+    drawn = {name.rpartition(".")[2] for name in contents(local) if name.startswith("figures/")}
+    assert drawn == {"svg", "png", "csv", "json"}
+    inputs = {"metrics": local.require("metrics")["fingerprint"]}
+    local.write_json(run_record("paper", parameters={}, inputs=inputs, rows=1), "paper", "run.json")
+    local.write_bytes(b"99.1", "paper", "leaderboard.tex")
+    said = lines(local, where=f"image_key = {row['image_key']}")
+    assert [name for name in contents(local) if name.startswith(("figures", "paper", "report", "metrics"))] == []
+    again = [line.strip() for line in said if line.startswith("  cbmir report")]
+    assert again == [
+        f"cbmir report --study {local.address} --examples 60 --seed 0",
+        f"cbmir report --study {local.address} --paper",
+    ]
+
+
 def test_what_was_made_before_orphans_went_stays_current_also_where_the_embeddings_are_counted_anew(tmp_path):
     """An encoder that was not run again after the manifest became smaller is another one by its fingerprint when its orphans are gone."""
     from cbmir.evaluate import evaluate

@@ -34,10 +34,14 @@ def made_by(study: Study) -> list[dict[str, Any]]:
     return found
 
 
-def delete_outdated(study: Study, was: str) -> None:
-    """Delete what was never finished, what was made of other datasets than there are now, and where images have left the manifest, whose
-    fingerprint `was` another one, everything: all of it was made of them."""
+def outdated_figures(study: Study) -> list[tuple[str, ...]]:
+    """Figures that were never finished, or were made of other datasets than there are now."""
     now = Now(study)
+    return [parts for parts in places(study, FIGURES) if not now.is_fresh(*parts)]
+
+
+def delete_outdated(study: Study, was: str) -> None:
+    """Delete those; and where images have left the manifest, whose fingerprint `was` another one, all: they were made of these images, too."""
     left = study.require("manifest")["fingerprint"] != was
-    for parts in [parts for parts in places(study, FIGURES) if left or not now.is_fresh(*parts)]:
+    for parts in list(places(study, FIGURES)) if left else outdated_figures(study):
         study.delete(*parts)
