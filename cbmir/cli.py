@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 
 from cbmir.cli_studies import STUDIES
+from cbmir.cli_volumes import VOLUMES
 from cbmir.errors import UserError
 from cbmir.flags import parse
 from cbmir.flags.typed import embed_options, evaluate_options, index_options, reach
@@ -285,6 +286,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "evaluate": _evaluate,
     "probe": _probe,
     **STUDIES,
+    **VOLUMES,
     "report": _report,
     "run": _run,
     "sql": _sql,

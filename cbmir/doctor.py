@@ -141,7 +141,8 @@ def _packed(study: Study) -> str:
 
 def _encoder(study: Study, encoder: str, manifest: dict) -> Iterator[str]:
     from cbmir.embedding.account import account, orphans_line
-    from cbmir.reducing.record import MARK, is_older
+    from cbmir.origin import is_older
+    from cbmir.reducing.record import MARK
     from cbmir.select import embedded_by
 
     run = study.run_of("embeddings", f"encoder={path_name(encoder)}")
@@ -150,7 +151,7 @@ def _encoder(study: Study, encoder: str, manifest: dict) -> Iterator[str]:
         yield f"act   {counted.line()}; go on with: {_again(study, encoder, run)}"
         return
     if is_older(study, run):
-        yield f"act   {encoder} is older than the embeddings that it was reduced from; run: {_again(study, encoder, run)}"
+        yield f"act   {encoder} is older than the embeddings that it was made of; run: {_again(study, encoder, run)}"
         return
     if counted.failed and MARK in encoder:
         yield f"note  {counted.line()}, as of the encoder that it was reduced from"
@@ -181,11 +182,12 @@ def _damage(study: Study, encoder: str, name: str) -> str | None:
 
 def _again(study: Study, encoder: str, run: dict | None) -> str:
     """The command that goes on with an encoder."""
-    from cbmir.reducing.record import MARK, reduce_command, reduce_command_by_name
+    from cbmir.origin import is_made_of_vectors, make_again
+    from cbmir.reducing.record import MARK, reduce_command_by_name
 
-    if MARK not in encoder:
-        return _embed_again(study, encoder)
-    return reduce_command(study, run["parameters"]) if run else reduce_command_by_name(study, encoder)
+    if run and is_made_of_vectors(run):
+        return make_again(study, run)
+    return reduce_command_by_name(study, encoder) if MARK in encoder else _embed_again(study, encoder)
 
 
 def _embed_again(study: Study, encoder: str) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
+from cbmir.commands import line, volume_search_words
 from cbmir.exclusions import duplicates_digest
-from cbmir.reducing.record import is_older
+from cbmir.origin import is_older
 from cbmir.store import Study, path_name
+from cbmir.volumetric.place import DIRECTORY, slices_of
 
 _OF_SEARCHES = (
     "metrics",
@@ -25,7 +27,7 @@ _OF_FIGURES = ("report", "figures", "paper")  # which name datasets
 
 def outdated(study: Study, encoder: str, run: dict[str, Any]) -> bool:
     """Whether what a run.json of one encoder names as its inputs has changed since: manifest, embeddings, index, or the duplicates passed over;
-    or, of a reduced encoder, what it was reduced from."""
+    or, of vectors that were made of others, and of volumes that are searched by their slices, those."""
     return Now(study).outdated(encoder, run)
 
 
@@ -39,6 +41,9 @@ def search_again(study: Study, encoder: str, index: str, run: dict[str, Any]) ->
     asked = run["parameters"]["index"]
     made = "the index or the duplicates found" if "duplicates" in run["inputs"] else "the index"
     name = f" --save-as {index}" if index != asked else ""
+    if run.get("by_slices"):
+        again = line(volume_search_words(encoder, run["parameters"], slices_of(study).address))
+        return f"neighbors of {encoder} by {index} are older than the volumes, their slices or their vectors; search again: {again}"
     return (
         f"neighbors of {encoder} by {index} are older than the manifest, the embeddings or {made}; search "
         f"again, with the same flags: cbmir search --study {study.address} --encoder {encoder} --index {asked}{name}"
@@ -56,7 +61,9 @@ class Now:
     def is_fresh(self, *parts: str) -> bool:
         """As the function of the same name."""
         if parts not in self._fresh:
-            run = self._run(*parts)
+            run = self._run(
+                *parts, *(("manifest",) if parts == (DIRECTORY,) else ())
+            )  # a study of volumes is as old as its manifest
             self._fresh[parts] = run is not None and self._holds(parts, run)
         return self._fresh[parts]
 
@@ -66,10 +73,12 @@ class Now:
         places = {
             "manifest": ("manifest",),
             "embeddings": ("embeddings", f"encoder={path_name(encoder)}"),
+            "slices": ("slices", f"encoder={path_name(encoder)}"),
+            "candidates": ("embeddings", f"encoder={path_name(f'{encoder}~mean')}"),
             "index": ("index", path_name(encoder), path_name(asked)),
         }
-        vectors = self._run(*places["embeddings"])
-        if vectors and is_older(self.study, vectors):
+        vectors = [self._run(*places[name]) for name in ("embeddings", "slices")]
+        if any(made and is_older(self.study, made) for made in vectors):
             return True
         if "duplicates" in run["inputs"] and duplicates_digest(self.study) != run["inputs"]["duplicates"]:
             return True
@@ -87,7 +96,9 @@ class Now:
     def _holds(self, parts: tuple[str, ...], run: dict[str, Any]) -> bool:
         if parts[0] == "embeddings":
             return not is_older(self.study, run)
-        if "embeddings" in run["inputs"]:
+        if parts[0] == "slices":
+            return not is_older(self.study, run) and run["inputs"]["manifest"] == self._made("manifest")
+        if parts[0] == "neighbors" or "embeddings" in run["inputs"]:
             return not self.outdated(_encoder(parts, run), run)
         inputs = _one_each(run["inputs"]) if parts[0] in _OF_SAMPLES else run["inputs"]
         return all(self._is_as_it_was(parts, name, made) for name, made in inputs.items())
@@ -98,6 +109,9 @@ class Now:
             return made == self._made("manifest")
         if name == "neighbors":
             return self._is_the_same(made, "neighbors", *parts[1:])
+        if name == "slices":
+            names = map(path_name, self.study.names("slices"))
+            return any(self._is_the_same(made, "slices", f"encoder={encoder}") for encoder in names)
         if name in ("neighbors_val", "neighbors_test"):
             return self._has_search(parts[2], made)
         if parts[0] in _OF_SEARCHES:

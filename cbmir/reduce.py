@@ -18,18 +18,15 @@ import pyarrow.compute as pc
 from cbmir.embedding.account import account
 from cbmir.errors import UserError
 from cbmir.holding import held
+from cbmir.origin import of_the_images
 from cbmir.progress import Progress
-from cbmir.reducing.fits import Fits, fit_role, tile_rows
+from cbmir.reducing.fits import Fits, fit_role
 from cbmir.reducing.record import PUBLISHED, is_reduced, reduced_name
 from cbmir.reducing.stored import write_projection
 from cbmir.schemas import FAILURES, embeddings
 from cbmir.select import keys_where
 from cbmir.store import Publication, Study, changed_parameter, path_name, run_record
 from cbmir.vectors import TILE_ROWS, Vectors, find_encoder
-
-_OF_THE_SOURCE = (  # how images became vectors: what a new image needs, and what a report says
-    "precision", "decode", "packed", "random_weights", "weights_sha256", "weights", "spec", "imported", "matched_by",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ def _publish(study: Study, vectors: Vectors, name: str, draft: dict[str, Any]) -
             )
         for role, fitted in fits.by_role.items():
             write_projection(out, fitted.projection, role)
-        out.run = draft | {key: vectors.run[key] for key in _OF_THE_SOURCE if key in vectors.run} | {
+        out.run = draft | of_the_images(vectors.run) | {
             "rows": rows, "failed": failed, "dim": draft["parameters"]["pca"], "dtype": "float32", "source_dim": vectors.dim,
             "fitted_to": {role: fitted.described() for role, fitted in fits.by_role.items()}, "seconds": round(time.monotonic() - began, 2),
         }  # fmt: skip
@@ -145,7 +142,7 @@ def _fits(study: Study, vectors: Vectors, parameters: dict[str, Any]) -> Fits:
 def _reduced(vectors: Vectors, images: np.ndarray, fits: Fits) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(keys (m,), vectors (m, k) float32) of the manifest's images, in the order of the source's files."""
     with Progress("reduce", vectors.run["rows"], unit="vectors") as progress:
-        for keys, tile in vectors.tiles(images, rows=tile_rows(vectors.dim)):
+        for keys, tile in vectors.tiles(images):
             reduced = fits.apply(keys, tile)
             bad = keys[~np.isfinite(reduced).all(axis=1)]
             if len(bad):

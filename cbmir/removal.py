@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from cbmir.datasets.presence import present
 from cbmir.errors import UserError
-from cbmir.reducing.record import is_older, is_reduced, reduce_command
+from cbmir.origin import is_older
+from cbmir.reducing.record import is_reduced, reduce_command
 from cbmir.removing.figures import delete_outdated, outdated_figures
 from cbmir.removing.journal import Journal, read_journal
 from cbmir.removing.layout import FIGURES, INDEXES, ROWS, TEXTS, names_of, places, words

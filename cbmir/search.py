@@ -94,7 +94,7 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
     gallery = options.gallery or (built["parameters"]["gallery"] if built else TRAIN)
     codes = exclusion_codes(study, options.exclude_same)
     roles = roles_of(study, vectors, gallery, options.queries, built)
-    k = _depth(options.k, len(roles.gallery))
+    k = depth_of(options.k, len(roles.gallery))
     parameters = {
         "index": index,
         "k": k,
@@ -192,7 +192,7 @@ def _metric(options: SearchOptions, index: str, built: dict | None) -> str:
     return there
 
 
-def _depth(asked: int | None, gallery: int) -> int:
+def depth_of(asked: int | None, gallery: int) -> int:
     if asked is None:
         return min(DEPTH, gallery)
     if asked > gallery:

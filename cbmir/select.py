@@ -215,8 +215,18 @@ def attach_lacking(connection: duckdb.DuckDBPyConnection, study: Study, ledgers:
 
 
 def attach_done(connection: duckdb.DuckDBPyConnection, view: str, study: Study, encoder: str) -> None:
-    """View `view`(image_key, failed) of every image that `encoder` has an embedding or a failure for."""
-    attach_ledger(connection, view, study, embedded_by(encoder))
+    """View `view`(image_key, failed) of every image that `encoder` has an embedding or a failure for.
+
+    A volume that has no vector itself, and is searched by its slices, has failed where none of them has one.
+    """
+    slices = study.files("slices", f"encoder={path_name(encoder)}")
+    if not slices:
+        attach_ledger(connection, view, study, embedded_by(encoder))
+        return
+    attach(connection, f"{view}_slices", study, slices, columns=["image_key", "embedded"])
+    connection.execute(
+        f"CREATE OR REPLACE VIEW {view} AS SELECT image_key, NOT bool_or(embedded) AS failed FROM {view}_slices GROUP BY image_key"
+    )
 
 
 def attach_ledger(connection: duckdb.DuckDBPyConnection, view: str, study: Study, ledger: Ledger) -> None:

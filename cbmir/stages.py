@@ -32,4 +32,7 @@ MADE_BY = {
     "effort_graphs": "cbmir study search-effort",
     "search_effort": "cbmir study search-effort",
     "image_sizes": "cbmir study image-size",
+    "volumes": "cbmir volumes",
+    "slices": "cbmir volumes",
+    "matched_slices": "cbmir volumes run",
 }

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 
 from cbmir.errors import UserError, nearest
-from cbmir.reducing.record import MARK, is_older, reduce_command
+from cbmir.origin import is_older, make_again
+from cbmir.reducing.record import MARK
 from cbmir.store import Study, path_name
 
 TILE_ROWS = 16_384
+TILE_BYTES = 64 * 2**20  # of a tile in float32, where its rows are long
 _VARIANTS = (MARK, "~px")
 Part = list[tuple[str, list[int]]]  # paths of files, and the row groups that are meant of each
 
@@ -47,6 +51,11 @@ def find_encoder(study: Study, name: str) -> str:
     )
 
 
+def tile_rows(dim: int) -> int:
+    """Rows of a tile of vectors of `dim` numbers, so that it takes TILE_BYTES at most."""
+    return max(1, min(TILE_ROWS, TILE_BYTES // (4 * dim)))
+
+
 class Vectors:
     """The finished embeddings of one encoder; reduced ones are refused where those that they were made of have changed since."""
 
@@ -58,7 +67,7 @@ class Vectors:
         self.dim: int = self.run["dim"]
         if is_older(study, self.run):
             raise UserError(
-                f"{encoder} is older than the embeddings that it was reduced from; make it again with: {reduce_command(study, self.run['parameters'])}"
+                f"{encoder} is older than the embeddings that it was made of; make it again with: {make_again(study, self.run)}"
             )
 
     @property
@@ -93,13 +102,14 @@ class Vectors:
     def tiles(
         self, wanted: np.ndarray, *, rows: int = TILE_ROWS, part: Part | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(keys (m,) int64, vectors (m, dim) float32) for the ascending `wanted` keys, at most `rows` at a time.
+        """(keys (m,) int64, vectors (m, dim) float32) for the ascending `wanted` keys, at most `rows` at a time, fewer where they are long.
 
         In the order of the files; memory is bounded by `rows`. UserError for a vector with a number that is none.
         """
         dataset = self._dataset(part)
         if dataset is None:
             return
+        rows = min(rows, tile_rows(self.dim))
         held: list[tuple[np.ndarray, np.ndarray]] = []
         count = 0
         for batch in dataset.to_batches(batch_size=rows, fragment_readahead=2, batch_readahead=2):
@@ -116,14 +126,44 @@ class Vectors:
         if count:
             yield _joined(held)
 
-    def load(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """All of `wanted` at once, ascending by key: (keys (n,) int64, vectors (n, dim) float32)."""
-        tiles = list(self.tiles(wanted))
+    def load(self, wanted: np.ndarray, *, part: Part | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """All of `wanted` (in `part`, if given) at once, ascending by key: (keys (n,) int64, vectors (n, dim) float32)."""
+        tiles = list(self.tiles(wanted, part=part))
         if not tiles:
             return np.zeros(0, np.int64), np.zeros((0, self.dim), np.float32)
         keys, vectors = _joined(tiles)
         order = np.argsort(keys)
         return keys[order], vectors[order]
+
+    def groups(self, keys: np.ndarray) -> np.ndarray:
+        """(n,) the number of the row group in which each of `keys` lies, in the order of the files; all of them have a vector."""
+        known, numbers, _ = self._places
+        return numbers[np.searchsorted(known, keys)]
+
+    def part_of(self, keys: np.ndarray) -> Part:
+        """The row groups that hold `keys`, all of which have a vector."""
+        part: Part = []
+        for number in np.unique(self.groups(keys)):
+            path, group = self._places[2][number]
+            if not part or part[-1][0] != path:
+                part.append((path, []))
+            part[-1][1].append(group)
+        return part
+
+    @cached_property
+    def _places(self) -> tuple[np.ndarray, np.ndarray, list[tuple[str, int]]]:
+        """(keys (n,) ascending, the row group of each (n,), path and number in its file of each row group)."""
+        keys, numbers, groups = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], []
+        for path, wanted in self.parts(1)[0]:
+            file = pq.ParquetFile(path, filesystem=self.study.fs)
+            for group in wanted:
+                found = file.read_row_group(group, columns=["image_key"])["image_key"].to_numpy()
+                keys.append(found)
+                numbers.append(np.full(len(found), len(groups)))
+                groups.append((path, group))
+        known = np.concatenate(keys)
+        order = np.argsort(known, kind="stable")
+        return known[order], np.concatenate(numbers)[order], groups
 
     def _dataset(self, part: Part | None) -> pads.Dataset | None:
         """None where there is no vector."""

@@ -42,10 +42,12 @@ VIEWS = {
     "scaling_curves": "curve over gallery sizes x size: mean and range over the samples, and what its fit expects of larger ones",
     "search_effort": "encoder x type of graph x expansion x re-ranking x metric x k",
     "image_sizes": "encoder at an image size",
+    "slices": "encoder x volume x slice: in a study of volumes",
+    "matched_slices": "encoder x index x pair of volumes x pair of their nearest slices: in a study of volumes",
     "published": "published figure, as printed: paper x dataset x image size x encoder x metric x k; the same in every study",
     "runs": "dataset of the study, with what its run.json says",
 }
-_BY_INDEX = ("neighbors", "query_metrics")
+_BY_INDEX = ("neighbors", "query_metrics", "matched_slices")
 _FIGURES = ("metrics", "comparisons", "confusions", "hubness")
 _STUDIES = ("scaling", "scaling_costs", "vanished", "fits", "search_effort", "image_sizes")
 _PARTS = "parts"  # schema of what the views are unions of, so that SHOW TABLES lists the views alone
@@ -62,6 +64,7 @@ def open_views(study: Study) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
     opening.packed()
     opening.by_encoder("embeddings", "embeddings")
     opening.by_encoder("failures", "embeddings")
+    opening.by_encoder("slices", "slices")
     for dataset in _BY_INDEX:
         opening.by_index(dataset)
     for dataset in (*_FIGURES[1:], *_STUDIES):

@@ -67,13 +67,44 @@ MAY_IMPORT = {
         "embedding.account",
         "errors",
         "holding",
+        "origin",
         "progress",
         "schemas",
         "select",
         "store",
         "vectors",
     ),
-    "vectors": ("errors", "reducing.record", "store", "schemas"),
+    "volumetric.place": ("schemas", "store"),  # what `origin` asks of a study of volumes; `volumetric` reads vectors
+    "origin": ("commands", "reducing.record", "store", "volumetric.place"),
+    "volumetric": (
+        "volumetric",
+        "cluster",
+        "datasets.manifest",
+        "errors",
+        "origin",
+        "schemas",
+        "search",
+        "searching",
+        "select",
+        "sql_files",
+        "store",
+        "vectors",
+    ),
+    "volumes": ("volumetric", "errors", "holding", "origin", "progress", "select", "store", "vectors"),
+    "volume_search": (
+        "volumetric",
+        "errors",
+        "exclusions",
+        "origin",
+        "progress",
+        "schemas",
+        "search",
+        "searching",
+        "store",
+        "vectors",
+        "volumes",
+    ),
+    "vectors": ("errors", "origin", "reducing.record", "store", "schemas"),
     "searching": ("searching", "cluster", "errors", "vectors"),
     "sampling": (),
     "embedding": ("embedding", "cluster", "encoders", "images", "errors", "progress", "schemas", "select", "store"),
@@ -239,8 +270,17 @@ MAY_IMPORT = {
         "select",
         "store",
     ),
-    "removal": ("removing", "datasets.presence", "errors", "indexing.forget", "reducing.record", "schemas", "store"),
-    "fresh": ("exclusions", "reducing.record", "store"),
+    "removal": (
+        "removing",
+        "datasets.presence",
+        "errors",
+        "indexing.forget",
+        "origin",
+        "reducing.record",
+        "schemas",
+        "store",
+    ),
+    "fresh": ("commands", "exclusions", "origin", "store", "volumetric.place"),
     "exclusions": ("errors", "inspecting.alike", "select", "store"),
     "report": (
         "report",
@@ -248,22 +288,24 @@ MAY_IMPORT = {
         "errors",
         "fresh",
         "images",
+        "origin",
         "patience",
         "schemas",
         "select",
         "sql_files",
         "store",
         "views",
+        "volumetric.place",
     ),
     "report.charts": ("report.charts",),
     "views": ("fresh", "references", "schemas", "select", "sql_files", "stages", "store"),
     "session": ("errors", "schemas", "stages", "store", "views"),
     "frames": ("errors", "references", "schemas", "select", "stages", "store"),
 }
-COMMAND_LINE = ("cli", "cli_studies", "flags")  # which nothing else imports
+COMMAND_LINE = ("cli", "cli_studies", "cli_volumes", "flags")  # which nothing else imports
 # an engine may be imported only there
 ENGINE_LIVES_IN = {
-    "ray": ("cluster", "embedding", "indexing.build", "searching.spread", "sampled.spread"),
+    "ray": ("cluster", "embedding", "indexing.build", "searching.spread", "sampled.spread", "volumetric.reduce"),
     "torch": (
         "classifying.linear",
         "encoders",
@@ -271,6 +313,8 @@ ENGINE_LIVES_IN = {
         "querying.held",
         "embedding.actor",
         "embedding.devices",
+        "volumetric.late",
+        "volumetric.reranking",
         "doctor",
     ),
     "timm": ("encoders",),
@@ -327,7 +371,18 @@ def test_imports_keep_the_rules(file):
 
 
 def test_every_part_is_known_to_the_rules():
-    composing = {"", "__main__", *COMMAND_LINE, "run", "leaderboard", "lookup", "query", "study", "doctor"}
+    composing = {
+        "",
+        "__main__",
+        *COMMAND_LINE,
+        "run",
+        "leaderboard",
+        "lookup",
+        "query",
+        "study",
+        "doctor",
+        "volume_run",
+    }
     parts = {name_of(file).split(".")[0] for file in FILES}
     assert parts == composing | {name.split(".")[0] for name in MAY_IMPORT}
 

@@ -373,7 +373,7 @@ def test_a_source_that_changed_makes_it_outdated_everywhere(study):
     assert not outdated(study, "e~pca8", run)
     vectors = embed_otherwise(study)
     assert outdated(study, "e~pca8", run)
-    older = r"e~pca8 is older than the embeddings that it was reduced from; make it again with: cbmir reduce .* --encoder e --pca 8 --gallery"
+    older = r"e~pca8 is older than the embeddings that it was made of; make it again with: cbmir reduce .* --encoder e --pca 8 --gallery"
     for use in (
         lambda: search(study, "e~pca8", "exact", SearchOptions(k=5)),
         lambda: build_index(study, "e~pca8", "hnsw", IndexOptions()),

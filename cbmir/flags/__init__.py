@@ -6,7 +6,7 @@ import argparse
 from typing import NoReturn
 
 from cbmir.commands import told
-from cbmir.flags import ask, common, source, stages, studies
+from cbmir.flags import ask, common, source, stages, studies, volumes
 from cbmir.flags.kinds import weights_flag
 
 __all__ = ["COMMANDS", "parse", "parser", "weights_flag"]
@@ -69,6 +69,18 @@ COMMANDS = {
     "study search-effort": (
         "speed and quality of approximate search against type of graph, expansion and re-ranking, and the points worth choosing",
         "cbmir study search-effort --study study --encoder pixels32 --dtypes bf16,i8 --expansions 32,64,128 --reranks 1,2,4",
+    ),
+    "volumes": (
+        "make volumes of slices that share a volume_id, and vectors of volumes of the slices' vectors",
+        "cbmir volumes --study study --encoder pixels32 --reduce mean,max,concat64",
+    ),
+    "volumes search": (
+        "find volumes by their slices: votes of the slices' neighbors, and late interaction",
+        "cbmir volumes search --study study --encoder pixels32 --by count,rank,late --exclude-same patient_id",
+    ),
+    "volumes run": (
+        "manifest, embed, volumes, every search of them, evaluate and report in one go; what is done is skipped",
+        "cbmir volumes run medmnist adrenalmnist3d_64.npz --study study --encoder pixels32",
     ),
     "report": ("write one HTML file with figures, charts and galleries", "cbmir report --study study"),
     "run": (
@@ -153,6 +165,9 @@ _ADD = {
     "study encoders": studies.encoders,
     "study image-size": studies.image_size,
     "study search-effort": studies.search_effort,
+    "volumes": volumes.volumes,
+    "volumes search": volumes.search,
+    "volumes run": volumes.run,
     "report": common.report,
     "run": stages.run,
     "sql": ask.sql,

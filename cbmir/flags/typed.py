@@ -119,3 +119,20 @@ def reach(a: argparse.Namespace):
     from cbmir.encoders.fetch import Reach
 
     return Reach(cache=a.weights_cache, offline=a.offline)
+
+
+def volume_search_options(a: argparse.Namespace):
+    from cbmir.volumetric.options import VolumeSearchOptions
+
+    return VolumeSearchOptions(
+        modes=a.by,
+        k=a.depth,
+        gallery=a.gallery or VolumeSearchOptions.gallery,
+        queries=a.queries,
+        exclude_same=tuple(a.exclude_same),
+        metric=a.metric,
+        neighbors=a.neighbors,
+        candidates=a.candidates,
+        device=a.device,
+        overwrite=a.overwrite,
+    )

@@ -11,14 +11,7 @@ import numpy as np
 from cbmir.errors import UserError
 from cbmir.progress import Progress
 from cbmir.reducing.pca import Projection, TooFewDirections, fit, passes
-from cbmir.vectors import TILE_ROWS, Vectors
-
-_TILE_NUMBERS = 1 << 24  # of a tile: 64 MiB of float32, and twice that in float64
-
-
-def tile_rows(dim: int) -> int:
-    """Rows of a tile, so that it takes about as much memory whatever `dim` is."""
-    return max(1, min(TILE_ROWS, _TILE_NUMBERS // dim))
+from cbmir.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -66,7 +59,7 @@ def fit_role(vectors: Vectors, selected: np.ndarray, pca: int, *, role: str, pre
     with Progress(f"fit to the {role}", total, unit="vectors") as progress:
 
         def read() -> Iterator[np.ndarray]:
-            for _, tile in vectors.tiles(keys, rows=tile_rows(vectors.dim)):
+            for _, tile in vectors.tiles(keys):
                 yield tile
                 progress.advance(len(tile))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cbmir.commands import line, reduce_words
-from cbmir.store import Study, path_name
+from cbmir.store import Study
 
 MARK = "~pca"  # behind the name of the encoder whose vectors were reduced
 PUBLISHED = ("mahbod2024",)
@@ -19,16 +19,6 @@ def reduced_name(encoder: str, pca: int, as_published: str | None) -> str:
 def is_reduced(run: dict[str, Any]) -> bool:
     """Whether a run.json of embeddings is one of `cbmir reduce`."""
     return run["stage"] == "reduce"
-
-
-def is_older(study: Study, run: dict[str, Any]) -> bool:
-    """Whether the vectors that reduced embeddings were made of have changed since; False for what was not reduced."""
-    if not is_reduced(run):
-        return False
-    source = ("embeddings", f"encoder={path_name(run['parameters']['source'])}")
-    if not study.exists(*source):  # deleted to save space: what is left is all that there is
-        return False
-    return (study.run_of(*source) or {}).get("fingerprint") != run["inputs"]["embeddings"]
 
 
 def reduce_command(study: Study, parameters: dict[str, Any]) -> str:

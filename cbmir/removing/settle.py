@@ -62,6 +62,8 @@ def settle_figures(study: Study, was: dict[str, str]) -> None:
     changed = {old: now[name] for name, old in was.items() if now.get(name, old) != old}
     for parts in places(study, FIGURES) if changed else ():
         run = study.run_of(*parts)
+        if run is None:  # a study of volumes: it has a run.json for each of its own datasets
+            continue
         inputs = {name: _exchanged(value, changed) for name, value in run["inputs"].items()}
         if inputs != run["inputs"]:
             settled = run | {"inputs": inputs}

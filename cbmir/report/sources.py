@@ -8,10 +8,12 @@ import pyarrow as pa
 
 from cbmir.errors import UserError
 from cbmir.fresh import Now, search_again
+from cbmir.origin import vectors_run
 from cbmir.schemas import METRICS
 from cbmir.select import attach, attach_manifest, connect
 from cbmir.sql_files import bind, create, read
 from cbmir.store import Study, path_name
+from cbmir.volumetric.place import STAGE, slices_of
 
 _RUNS = pa.schema(
     [
@@ -109,13 +111,13 @@ class Sources:
                 f"the metrics are older than the neighbors of {encoder} by {index}; expected metrics of the search that is "
                 "there; make them with: cbmir evaluate"
             )
-        embeddings = self.study.require("embeddings", f"encoder={path_name(encoder)}")
+        embeddings = vectors_run(self.study, encoder)
         self.neighbors_runs[encoder, index], self.embeddings_runs[encoder] = run, embeddings
         parameters = run["parameters"]
         return {
             "encoder": encoder,
             "index": index,
-            "approximate": parameters["index"] != "exact",
+            "approximate": parameters["index"] != "exact" and not run.get("by_slices"),
             "dim": embeddings["dim"],
             "random_weights": embeddings.get("random_weights") is not None,
             "gallery": parameters["gallery"],
@@ -131,7 +133,9 @@ class Sources:
     @property
     def has_hashed_ids(self) -> bool:
         """Whether ids are salted hashes: then nothing may tell what an image was called before."""
-        return any("salted" in note for note in self.manifest_run["parameters"].get("notes", ()))
+        is_of_volumes = self.manifest_run["stage"] == STAGE
+        run = slices_of(self.study).require("manifest") if is_of_volumes else self.manifest_run
+        return any("salted" in note for note in run["parameters"].get("notes", ()))
 
     @property
     def last_run(self) -> dict[str, Any]:

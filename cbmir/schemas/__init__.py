@@ -14,6 +14,7 @@ from cbmir.schemas.images import FAILURES, IMAGE_FACTS, MANIFEST, NEIGHBORS, PAC
 from cbmir.schemas.keys import block_name, image_key
 from cbmir.schemas.references import PUBLISHED
 from cbmir.schemas.studies import FITS, IMAGE_SIZES, SCALING_COSTS, SEARCH_EFFORT, VANISHED
+from cbmir.schemas.volumes import MATCHED_SLICES, SLICES
 
 __all__ = [
     "CLASSIFICATION",
@@ -26,6 +27,7 @@ __all__ = [
     "IMAGE_FACTS",
     "IMAGE_SIZES",
     "MANIFEST",
+    "MATCHED_SLICES",
     "METRICS",
     "NEIGHBORS",
     "PACKED",
@@ -36,6 +38,7 @@ __all__ = [
     "REMARKS",
     "SCALING_COSTS",
     "SEARCH_EFFORT",
+    "SLICES",
     "VANISHED",
     "ContractError",
     "block_name",
@@ -74,6 +77,8 @@ CONTRACTS: dict[str, pa.Schema] = {
     "fits": FITS,
     "search_effort": SEARCH_EFFORT,
     "image_sizes": IMAGE_SIZES,
+    "slices": SLICES,
+    "matched_slices": MATCHED_SLICES,
 }
 _OPEN = {"manifest"}  # may carry further columns
 

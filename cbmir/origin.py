@@ -1,0 +1,49 @@
+"""Vectors that were made of other vectors: whether those have changed since, and the command that makes them again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cbmir.commands import line, volumes_words
+from cbmir.reducing.record import is_reduced, reduce_command
+from cbmir.store import Study, path_name
+from cbmir.volumetric.place import STAGE, made_of, slices_of
+
+_OF_THE_IMAGES = (
+    "precision", "decode", "packed", "random_weights", "weights_sha256", "weights", "spec", "imported", "matched_by",
+)  # fmt: skip
+
+
+def of_the_images(run: dict[str, Any]) -> dict[str, Any]:
+    """What a run.json says of how images became vectors: what a new image needs, and what a report says."""
+    return {key: run[key] for key in _OF_THE_IMAGES if key in run}
+
+
+def is_made_of_vectors(run: dict[str, Any]) -> bool:
+    """Whether a run.json of embeddings is one of vectors that were made of others."""
+    return run["stage"] == STAGE or is_reduced(run)
+
+
+def is_older(study: Study, run: dict[str, Any]) -> bool:
+    """Whether the vectors that a run.json names as its source have changed since; False for what was not made of vectors."""
+    if run["stage"] == STAGE:
+        return run["inputs"]["embeddings"] != made_of(study, run["parameters"]["source"])
+    if not is_reduced(run):
+        return False
+    source = ("embeddings", f"encoder={path_name(run['parameters']['source'])}")
+    if not study.exists(*source):  # deleted to save space: what is left is all that there is
+        return False
+    return (study.run_of(*source) or {}).get("fingerprint") != run["inputs"]["embeddings"]
+
+
+def vectors_run(study: Study, encoder: str) -> dict[str, Any]:
+    """run.json of what an encoder's searches compare: its vectors, or the slices of volumes that have none themselves."""
+    directory = f"encoder={path_name(encoder)}"
+    return study.run_of("slices", directory) or study.require("embeddings", directory)
+
+
+def make_again(study: Study, run: dict[str, Any]) -> str:
+    """The command line that makes such vectors again."""
+    if run["stage"] == STAGE:
+        return line(volumes_words(run["parameters"], slices_of(study).address))
+    return reduce_command(study, run["parameters"])
