@@ -191,10 +191,11 @@ def _report(a: argparse.Namespace) -> None:
 
     study = Study(a.study)
     path = write_report(study, examples=a.examples, seed=a.seed)
-    charts = write_figures(study)
-    print(leaderboard_text(leaderboard(study)))
-    print(f"figures: {study.path('figures')} ({len(charts)} files)")
+    if board := leaderboard(study):
+        print(leaderboard_text(board))
     print(f"report: {path}")
+    charts = write_figures(study)
+    print(f"figures: {study.path('figures')} ({len(charts)} files)")
     if a.paper:
         from cbmir.paper import write_paper
 

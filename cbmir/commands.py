@@ -40,6 +40,13 @@ _COMMANDS = {  # what one of these makes beside its own dataset (comparisons ...
     "report": "report",
 }
 MADE = tuple(_COMMANDS)
+_STUDIES = {  # what studies make; their run.json says in `commands` how they were asked for, that of a part of theirs does not
+    **dict.fromkeys(
+        ("scaling", "scaling_costs", "vanished", "fits", "scaling_cells", "scaling_neighbors"), "study index-size"
+    ),
+    **dict.fromkeys(("search_effort", "effort_points", "effort_graphs"), "study search-effort"),
+    "image_sizes": "study image-size",
+}
 
 
 def words_of(dataset: str, names: list[str], run: dict[str, Any], study: str) -> list[str]:
@@ -55,6 +62,39 @@ def words_of(dataset: str, names: list[str], run: dict[str, Any], study: str) ->
     if dataset == "metrics" and parameters["k"] != KS:
         words += ["--k", _listed(parameters["k"])]
     return words + _flags(command, parameters)
+
+
+def again(dataset: str, names: list[str], run: dict[str, Any], study: str) -> list[list[str]]:
+    """The commands that make a dataset of figures or an index again; none for what another one's command makes beside its own."""
+    if dataset in MADE:
+        return [words_of(dataset, names, run, study)]
+    if dataset == "as_published":
+        return [["cbmir", "evaluate", "--study", study, "--as-published", names[0]]]
+    if dataset == "figures":
+        return [["cbmir", "report", "--study", study]]
+    if dataset == "paper":
+        return [_paper(run["parameters"], study)]
+    if dataset in _STUDIES:
+        asked = run.get("commands") or [[*_STUDIES[dataset].split(), *_encoders(dataset, names, run)]]
+        return [["cbmir", *words, "--study", study] for words in asked]
+    return []
+
+
+def _paper(parameters: dict[str, Any], study: str) -> list[str]:
+    """cbmir report --paper, or where encoders, relevance or k were chosen, the study that was asked for it."""
+    encoders, chosen = parameters.get("encoders") or [], {name: parameters.get(name) for name in ("relevance", "k")}
+    if not encoders and chosen in ({"relevance": "label", "k": 1}, {"relevance": None, "k": None}):
+        return ["cbmir", "report", "--study", study, "--paper"]
+    words = ["cbmir", "study", "encoders", "--study", study]
+    words += [word for name in encoders for word in ("--encoder", name)]
+    return [*words, *(word for name, value in chosen.items() for word in (f"--{name}", str(value))), "--paper"]
+
+
+def _encoders(dataset: str, names: list[str], run: dict[str, Any]) -> list[str]:
+    """Flags for the encoders of a study that does not say how it was asked for: those whose dataset it is, or that its inputs name."""
+    named = [name.rsplit("/", 2)[0] if _STUDIES[dataset] == "study index-size" else name for name in run["inputs"]]
+    encoders = names[:1] or [name for name in dict.fromkeys(named) if name not in ("manifest", "metrics")]
+    return [word for name in encoders for word in ("--encoder", name)]
 
 
 def line(words: list[str]) -> str:

@@ -165,7 +165,7 @@ def _encoder(study: Study, encoder: str, manifest: dict) -> Iterator[str]:
             made = study.run_of(dataset, path_name(encoder), path_name(name))
             if made is None:
                 yield f"act   {dataset} {name} of {encoder} is unfinished; run again: {command}"
-            elif _is_old(study, encoder, dataset, made):
+            elif _is_old(study, encoder, made):
                 yield f"act   {dataset} {name} of {encoder} is older than what it was made from; run again: {command}"
             elif dataset == "index" and (wrong := _damage(study, encoder, name)):
                 yield f"act   {wrong}"
@@ -199,10 +199,10 @@ def _embed_again(study: Study, encoder: str) -> str:
     return f"cbmir embed --study {study.address} --encoder {name}{weights}{packed}"
 
 
-def _is_old(study: Study, encoder: str, dataset: str, made: dict) -> bool:
-    from cbmir.search import outdated
+def _is_old(study: Study, encoder: str, made: dict) -> bool:
+    from cbmir.fresh import outdated
 
-    return outdated(study, encoder, made if dataset == "neighbors" else made | {"parameters": {"index": ""}})
+    return outdated(study, encoder, made)
 
 
 def _results(study: Study) -> Iterator[str]:

@@ -17,14 +17,14 @@ from cbmir.datasets.presence import present
 from cbmir.errors import UserError
 from cbmir.origin import is_older
 from cbmir.reducing.record import is_reduced, reduce_command
-from cbmir.removing.figures import delete_outdated
+from cbmir.removing.figures import delete_outdated, outdated_figures
 from cbmir.removing.journal import Journal, read_journal
 from cbmir.removing.layout import FIGURES, INDEXES, ROWS, TEXTS, names_of, places, words
 from cbmir.removing.names import Names, leaves
 from cbmir.removing.proof import Proof, all_files, look_through
 from cbmir.removing.rewrite import blank_names, remove_remarks, remove_rows, rows_with
 from cbmir.removing.selection import asked, of_list, of_orphans, of_predicate, read_ids
-from cbmir.removing.settle import settle_index, settle_manifest, settle_rest
+from cbmir.removing.settle import settle_figures, settle_index, settle_manifest, settle_rest
 from cbmir.schemas import image_key
 from cbmir.store import JOURNAL, Study, path_name
 from cbmir.volumetric.place import is_of_volumes, slices_of
@@ -126,8 +126,9 @@ def _carry_out(study: Study, journal: Journal) -> None:
         remove_rows(study, parts, keys)
     blank_names(study, ("manifest",), pa.array(journal.names, pa.string()))
     settle_manifest(study)
-    delete_outdated(study)
+    delete_outdated(study, journal.before["manifest"])
     settle_rest(study, journal.before)
+    settle_figures(study, journal.before)
     for parts in places(study, INDEXES):
         _remove_from_index(study, parts, keys, names, journal.before)
 
@@ -199,9 +200,8 @@ def _say_plan(study: Study, journal: Journal, say: Callable[[str], None]) -> Non
             say(f"{words(parts)}: {rows:,} rows")
     for parts in places(study, INDEXES):
         say(f"{words(parts)}: forgets them")
-    if journal.images:
-        for parts in places(study, FIGURES):
-            say(f"{words(parts)}: deleted, to be made again")
+    for parts in places(study, FIGURES) if journal.images else outdated_figures(study):
+        say(f"{words(parts)}: deleted, to be made again")
     say("nothing was removed (--dry-run)")
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from cbmir.errors import UserError
-from cbmir.exclusions import duplicates_digest, exclusion_codes, exclusion_inputs
+from cbmir.exclusions import exclusion_codes, exclusion_inputs
 from cbmir.index import METRICS, open_index
 from cbmir.indexing.opened import OpenIndex
-from cbmir.origin import is_older, refuse_outdated_volumes
+from cbmir.origin import refuse_outdated_volumes
 from cbmir.progress import Progress
 from cbmir.schemas import NEIGHBORS
 from cbmir.searching.searchers import Codes, ExactSearch, Found, IndexSearch, torch_device
@@ -156,23 +156,6 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
             "seconds": round(time.monotonic() - began, 2),
         }
     return out.run, True
-
-
-def outdated(study: Study, encoder: str, run: dict[str, Any]) -> bool:
-    """Whether what a search's run.json names as its inputs has changed since: manifest, embeddings, index, or the duplicates passed over;
-    or, of vectors that were made of others, and of volumes that are searched by their slices, those."""
-    now = {
-        "manifest": study.run_of("manifest"),
-        "embeddings": study.run_of("embeddings", f"encoder={path_name(encoder)}"),
-        "slices": study.run_of("slices", f"encoder={path_name(encoder)}"),
-        "candidates": study.run_of("embeddings", f"encoder={path_name(f'{encoder}~mean')}"),
-        "index": study.run_of("index", path_name(encoder), path_name(run["parameters"]["index"])),
-    }
-    if any(made and is_older(study, made) for made in (now["embeddings"], now["slices"])):
-        return True
-    if "duplicates" in run["inputs"]:
-        now["duplicates"] = {"fingerprint": duplicates_digest(study)}
-    return any((now[name] or {}).get("fingerprint") != made for name, made in run["inputs"].items() if name in now)
 
 
 def _searcher(

@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from cbmir.fresh import Now, search_again
 from cbmir.references import published
 from cbmir.schemas import CONTRACTS
 from cbmir.select import attach, connect
@@ -239,19 +240,42 @@ class _Opening:
         return f"{_PARTS}.{part}"
 
     def note_what_is_outdated(self) -> None:
-        """Figures that were made of other searches than there are now."""
-        searches = {(r.encoder, r.index): r.run["fingerprint"] for r in self.runs if r.dataset == "neighbors"}
-        now = {f"{encoder} {index}": made for (encoder, index), made in searches.items()}
-        old = {r.dataset for r in self.runs if r.dataset in _FIGURES and r.run["inputs"] != now}
+        """What is of another manifest, other embeddings or other searches than there are now, and searches without figures."""
+        now, study = Now(self.study), f"--study {self.study.address}"
         for run in self.runs:
-            if run.dataset == "query_metrics":
-                made = searches.get((run.encoder, run.index))
-                old |= {run.dataset} if run.run["inputs"] != {"neighbors": made} else set()
-        if old:
-            which = ", ".join(name for name in VIEWS if name in old)
+            if run.dataset == "neighbors" and now.outdated(run.encoder, run.run):
+                self.notes.append(search_again(self.study, run.encoder, run.index, run.run))
+            elif run.dataset in _STUDIES and not now.is_fresh(run.dataset):
+                again = f"{MADE_BY[run.dataset]} {study}"
+                self.notes.append(
+                    f"{run.dataset} is older than the manifest or the embeddings; make it again with: {again}"
+                )
+        if unscored := self._unscored():
+            self.notes.append(f"not scored yet: {', '.join(unscored)}; score with: cbmir evaluate {study}")
+        if old := self._older_than_searches(now):
             self.notes.append(
-                f"older than the searches: {which}; make them again with: cbmir evaluate --study {self.study.address}"
+                f"older than the searches: {', '.join(old)}; make them again with: cbmir evaluate {study}"
             )
+
+    def _older_than_searches(self, now: Now) -> list[str]:
+        parts = {(run.dataset,) for run in self.runs if run.dataset in _FIGURES}
+        parts |= {
+            (run.dataset, path_name(run.encoder), path_name(run.index))
+            for run in self.runs
+            if run.dataset == "query_metrics"
+        }
+        old = {address[0] for address in parts if not now.is_fresh(*address)}
+        return [name for name in VIEWS if name in old]
+
+    def _unscored(self) -> list[str]:
+        """Searches that the metrics do not know; none where there are no metrics."""
+        scored = next((run.run["inputs"] for run in self.runs if run.dataset == "metrics"), None)
+        names = [(run.encoder, run.index) for run in self.runs if run.dataset == "neighbors"]
+        return [
+            f"{encoder} by {index}"
+            for encoder, index in names
+            if scored is not None and f"{encoder} {index}" not in scored
+        ]
 
     def view_runs(self) -> None:
         """runs: what each dataset's run.json says, one row a dataset; of an encoder's searches and indexes, too, whether its weights are random."""

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from cbmir.errors import UserError
+from cbmir.fresh import is_fresh
 from cbmir.report import write_figures
 from cbmir.report.charts import by_size, look
 from cbmir.report.charts.ink import on_paper
 from cbmir.report.drawn import Asked
-from cbmir.report.fresh import is_fresh
 from cbmir.store import Study, fingerprint, path_name, run_record
 from tests.scaling_studies import (
     ENCODERS,
@@ -321,11 +321,3 @@ def test_metrics_older_than_their_searches_are_outdated(tmp_path):
     run = study.require("neighbors", "a", "exact")
     study.write_json(run | {"fingerprint": fingerprint("another")}, "neighbors", "a", "exact", "run.json")
     assert not is_fresh(study, "metrics")
-
-
-def test_removal_deletes_the_figures():
-    from cbmir.removing.layout import FIGURES
-    from cbmir.stages import MADE_BY
-
-    assert FIGURES["figures"] == 0
-    assert MADE_BY["figures"] == "cbmir report"

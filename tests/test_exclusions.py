@@ -11,10 +11,11 @@ from cbmir.evaluate import evaluate
 from cbmir.evaluating.options import EvaluateOptions
 from cbmir.evaluating.searches import find_searches
 from cbmir.exclusions import DUPLICATES, duplicates_digest, exclusion_codes
+from cbmir.fresh import outdated
 from cbmir.index import IndexOptions, build_index
 from cbmir.inspection import InspectionOptions, inspect
 from cbmir.schemas import IMAGE_FACTS, image_key
-from cbmir.search import SearchOptions, outdated, search
+from cbmir.search import SearchOptions, search
 from cbmir.store import Study, run_record
 from tests.studies import make_study
 from tests.test_search import brute, neighbors

@@ -240,7 +240,7 @@ def test_images_brought_to_a_size_are_marked(tmp_path):
     rows = breast("breastmnist_224")
     study = make_study(tmp_path / "study", rows)
     embedded(study, rows, "biomedclip", seed=1)
-    embedded(study, rows, "biomedclip-64px", seed=2, asked="biomedclip")
+    embedded(study, rows, "biomedclip-64px", seed=2, asked="biomedclip~px64")
     with study.publishing("image_sizes") as out:
         sized = [{"encoder": "biomedclip-64px", "base_encoder": "biomedclip", "image_size": 64}]
         out.write_table(pa.Table.from_pylist(sized, schema=IMAGE_SIZES), "part.parquet", "image_sizes")
@@ -251,6 +251,13 @@ def test_images_brought_to_a_size_are_marked(tmp_path):
     assert "images brought to this size from 224 pixels, not the published file of this size" in text
     marked = [row for row in parse(text).rows if any("textsuperscript" in cell for cell in row[3::3])]
     assert [bare(row[1]) for row in marked] == ["BiomedCLIP"]
+    assert study.require("paper")["inputs"].keys() == {"manifest", "metrics", "image_sizes"}
+    run = study.require("image_sizes")
+    study.write_json(run | {"inputs": {"biomedclip-64px": "others"}}, "image_sizes", "run.json")
+    assert ours_of(study) == {(224, "BiomedCLIP")}
+    why = "brought to other sizes are left out: image{}sizes is older than the embeddings; make it again with: cbmir study image-{}size"
+    assert why.format(r"\_", "{}") in parse(tables(study)["mahbod2024_breastmnist"]).notes
+    assert study.require("paper")["inputs"].keys() == {"manifest", "metrics"}
 
 
 def test_volumes_stand_beside_nothing(tmp_path):
@@ -564,6 +571,17 @@ def test_any_text_is_escaped(text):
     parsed = parse(render(table))
     assert parsed.rows[0][1] == "1"
     assert parsed.caption == escape(text)
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("ÀÿĀăĄćĐđĒŁłŃŊŒŞŠŢŻž", "ÀÿĀăĄćĐđĒŁłŃŊŒŞŠŢŻž"),
+        ("ĦħĸŦŧſŉĿŀ", "U+0126U+0127U+0138U+0166U+0167U+017FU+0149U+013FU+0140"),
+    ],
+)
+def test_letters_that_the_fonts_lack_stand_there_by_their_codes(text, shown):
+    assert escape(text) == shown
 
 
 def test_the_checker_sees_what_is_wrong():

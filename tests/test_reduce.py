@@ -25,6 +25,7 @@ from cbmir.doctor import examine
 from cbmir.embedding.account import account, counted
 from cbmir.errors import UserError
 from cbmir.evaluate import evaluate
+from cbmir.fresh import outdated
 from cbmir.index import IndexOptions, build_index
 from cbmir.reduce import ReduceOptions, reduce_embeddings, reduce_line
 from cbmir.reducing import pca
@@ -33,7 +34,7 @@ from cbmir.reducing.stored import read_projection
 from cbmir.removal import RemoveOptions, remove
 from cbmir.report import write_report
 from cbmir.schemas import ContractError, embeddings, image_key
-from cbmir.search import SearchOptions, outdated, search
+from cbmir.search import SearchOptions, search
 from cbmir.select import attach_done, attach_manifest, connect, embedded_by
 from cbmir.sql_files import read
 from cbmir.store import Study

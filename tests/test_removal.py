@@ -22,8 +22,10 @@ from cbmir.datasets import Options
 from cbmir.datasets.manifest import content_hash, write_manifest
 from cbmir.datasets.remarks import Remarks
 from cbmir.doctor import examine
+from cbmir.embedding.account import embedded_digest
 from cbmir.errors import UserError
 from cbmir.evaluating.options import KS
+from cbmir.fresh import is_fresh, outdated
 from cbmir.phantoms import draw_collection
 from cbmir.removal import RemoveOptions, StillThere, remove
 from cbmir.removing.layout import KNOWN
@@ -31,7 +33,6 @@ from cbmir.removing.names import Names
 from cbmir.removing.rewrite import remove_rows
 from cbmir.removing.settle import fingerprints, settle_index
 from cbmir.schemas import CONTRACTS, ContractError, block_name
-from cbmir.search import outdated
 from cbmir.select import attach_done, attach_manifest, connect
 from cbmir.sql_files import read
 from cbmir.stages import MADE_BY
@@ -640,6 +641,54 @@ def test_orphans_are_told_of_and_removed_and_nothing_else_becomes_outdated(study
     assert "no longer has" not in capsys.readouterr().out.splitlines()[-1]
     assert conserved(study)
     assert lines(study, orphans=True) == ["there are no orphans: every dataset has images of the manifest alone"]
+
+
+def test_drawings_and_tables_go_with_the_images_that_they_were_made_of(local):
+    row = manifest(local)[0]
+    drawn = {name.rpartition(".")[2] for name in contents(local) if name.startswith("figures/")}
+    assert drawn == {"svg", "png", "csv", "json"}
+    inputs = {"metrics": local.require("metrics")["fingerprint"]}
+    local.write_json(run_record("paper", parameters={}, inputs=inputs, rows=1), "paper", "run.json")
+    local.write_bytes(b"99.1", "paper", "leaderboard.tex")
+    said = lines(local, where=f"image_key = {row['image_key']}")
+    assert [name for name in contents(local) if name.startswith(("figures", "paper", "report", "metrics"))] == []
+    again = [line.strip() for line in said if line.startswith("  cbmir report")]
+    assert again == [
+        f"cbmir report --study {local.address} --examples 60 --seed 0",
+        f"cbmir report --study {local.address} --paper",
+    ]
+
+
+def test_what_was_made_before_orphans_went_stays_current_also_where_the_embeddings_are_counted_anew(tmp_path):
+    """An encoder that was not run again after the manifest became smaller is another one by its fingerprint when its orphans are gone."""
+    from cbmir.evaluate import evaluate
+    from cbmir.evaluating.options import EvaluateOptions
+    from cbmir.search import SearchOptions, search
+
+    study = hand_made(tmp_path)
+    run = study.require("embeddings", E)
+    inputs = run["inputs"] | {"embedded": embedded_digest(study, "pixels32")}
+    study.write_json(run | {"inputs": inputs}, "embeddings", E, "run.json")
+    rows = manifest(study)
+    shrink(study, rows[4:])
+    search(study, "pixels32", "exact", SearchOptions(k=3))
+    evaluate(study, EvaluateOptions(allow_overlap=True), say=lambda *_: None)
+    before = study.require("embeddings", E)["fingerprint"]
+    effort = run_record(
+        "search_effort", parameters={}, inputs={"pixels32": f"{before} {fingerprints(study)['manifest']}"}, rows=0
+    )
+    study.write_json(effort, "search_effort", "run.json")
+    made = (
+        ("neighbors", "pixels32", "exact"),
+        ("query_metrics", "pixels32", "exact"),
+        ("metrics",),
+        ("comparisons",),
+        ("search_effort",),
+    )
+    assert lines(study, orphans=True)[0].startswith("removed 4 orphans: ")
+    assert study.require("embeddings", E)["fingerprint"] != before
+    assert [is_fresh(study, *parts) for parts in made] == [True] * 5
+    assert search(study, "pixels32", "exact", SearchOptions(k=3))[1] is False
 
 
 def shrink(study: Study, kept: list[dict]) -> None:

@@ -19,7 +19,6 @@ from cbmir.errors import UserError
 from cbmir.evaluate import evaluate
 from cbmir.evaluating.options import EvaluateOptions
 from cbmir.report import leaderboard, leaderboard_text, query_page, write_report
-from cbmir.report.sources import bare
 from cbmir.schemas import MANIFEST, NEIGHBORS, ContractError, embeddings, image_key
 from cbmir.select import keys_where
 from cbmir.store import Study, fingerprint, path_name, run_record
@@ -239,19 +238,6 @@ def test_no_path_of_the_machine_is_in_the_page(study, page, tmp_path):
     for folder in (study.root.removesuffix("/my_study"), str(Path(study.root).parent.parent), "/tmp/", "/home/"):
         assert folder not in page
     assert "…/3.png" in page
-
-
-@pytest.mark.parametrize(
-    "text, shown",
-    [
-        ("cannot open '/data/p1/a.png': gone", "cannot open '…/a.png': gone"),
-        ("s3://bucket/x/a.png", "…/a.png"),
-        ("uri LIKE '/data/p1/%'", "uri LIKE '…/%'"),
-        ("XR/chest/No Finding and 1/2", "XR/chest/No Finding and 1/2"),
-    ],
-)
-def test_bare_takes_folders_away(text, shown):
-    assert bare(text) == shown
 
 
 def test_foreign_text_is_escaped(page):

@@ -132,7 +132,7 @@ def test_the_command_behind_each_chart_gives_its_table(study, page):
             chart["command"].split('"')[1],
             chart["command"].split('"')[2],
         )
-        assert (start, end) == ("cbmir sql --study DIR ", "")
+        assert (start, end) == ("cbmir sql --study STUDY ", "")
         found = PythonStudy(study.address).sql(statement)
         assert len(found) > 0
         if name == "search_effort":

@@ -223,7 +223,7 @@ def test_a_filter_that_leaves_as_many_images_as_the_graph_holds_is_a_filter(tmp_
 
 def test_an_index_older_than_the_embeddings_is_rebuilt_and_its_search_outdated(study):
     from cbmir.evaluating.searches import find_searches
-    from cbmir.search import outdated
+    from cbmir.fresh import outdated
 
     build_index(study, "pixels32", "hnsw", IndexOptions())
     run, _ = search(study, "pixels32", "hnsw", SearchOptions(k=3))

@@ -10,8 +10,9 @@ import numpy as np
 
 from cbmir.errors import UserError
 from cbmir.evaluating.options import KS
+from cbmir.fresh import outdated, search_again
 from cbmir.origin import refuse_outdated_volumes
-from cbmir.search import EXACT, outdated
+from cbmir.search import EXACT
 from cbmir.store import Study, path_name
 
 
@@ -72,13 +73,7 @@ def searches_there(study: Study, *, without: Collection[tuple[str, str]] = ()) -
                 continue
             run = study.require("neighbors", path_name(encoder), path_name(index))
             if outdated(study, encoder, run):
-                asked = run["parameters"]["index"]
-                made = "the index or the duplicates found" if "duplicates" in run["inputs"] else "the index"
-                name = f" --save-as {index}" if index != asked else ""
-                raise UserError(
-                    f"neighbors of {encoder} by {index} are older than the manifest, the embeddings or {made}; search "
-                    f"again, with the same flags: cbmir search --study {study.address} --encoder {encoder} --index {asked}{name}"
-                )
+                raise UserError(search_again(study, encoder, index, run))
             found.append(Searched(encoder, index, run))
     return sorted(found, key=lambda s: (s.encoder, s.index != EXACT, s.index))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cbmir.errors import UserError
+from cbmir.fresh import Now
 from cbmir.paper import denner2024, index_size, leaderboard, mahbod2024
 from cbmir.paper.tex import Table, document, render
 from cbmir.references import papers
@@ -34,7 +35,9 @@ def write_paper(
         raise UserError(
             f"no table can be made of the study {study.address}: {'; '.join(dict.fromkeys(map(str, made.values())))}"
         )
-    inputs = {name: run["fingerprint"] for name in ("manifest", "metrics", "scaling") if (run := study.run_of(name))}
+    now = Now(study)
+    used = [name for name in ("manifest", "metrics", "scaling", "fits", "image_sizes") if now.is_fresh(name)]
+    inputs = {name: study.require(name)["fingerprint"] for name in used}
     parameters = {"encoders": list(encoders) if encoders else None, "relevance": relevance, "k": k}
     with study.publishing("paper") as out:
         files = {f"{name}.tex": render(table) for name, table in tables.items()}

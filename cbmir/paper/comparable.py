@@ -71,10 +71,12 @@ def comparable(sources: Sources, sets: list[MedSetHere]) -> pa.Table:
 
     `remark`: what a reader must know of its figures; none where all is as in the paper.
     """
-    sizes = _image_sizes(sources)
+    sizes, unknown = _image_sizes(sources), why_no_sizes(sources) is not None
     rows: dict[tuple, dict[str, Any]] = {}
     for (encoder, index), run in sources.neighbors_runs.items():
         who, remark = _identity(encoder, sources.embeddings_runs[encoder])
+        if unknown and _is_at_a_size(sources.embeddings_runs[encoder]):
+            continue
         for here in sets:
             if here.why_not is None and _asks(sources, run["parameters"], here):
                 base, size = sizes.get(encoder, (who, here.size))
@@ -133,9 +135,20 @@ def _keys(sources: Sources, dataset: str, split: str) -> np.ndarray:
     return rows["image_key"].to_numpy()
 
 
+def why_no_sizes(sources: Sources) -> str | None:
+    """Why the figures of images that were brought to sizes have no place, None where they have one or there are none."""
+    if not sources.study.run_of("image_sizes") or sources.now.is_fresh("image_sizes"):
+        return None
+    return "image_sizes is older than the embeddings; make it again with: cbmir study image-size"
+
+
+def _is_at_a_size(run: dict[str, Any]) -> bool:
+    return bool(((run.get("spec") or {}).get("geometry") or {}).get("detail"))
+
+
 def _image_sizes(sources: Sources) -> dict[str, tuple[str, int]]:
     """Encoder of the study -> (the encoder that all sizes share, pixels a side), where images were brought to sizes."""
-    if not sources.study.run_of("image_sizes"):
+    if not sources.now.is_fresh("image_sizes"):
         return {}
     attach(sources.connection, "image_sizes", sources.study, sources.study.files("image_sizes"))
     query = "SELECT encoder, base_encoder, image_size FROM image_sizes"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cbmir.fresh import Now
 from cbmir.paper.tex import DASH, Table, escape, marked, name
 from cbmir.schemas import FITS
 from cbmir.select import attach, connect
@@ -18,9 +19,12 @@ KS = (1, 3, 5, 10)
 
 def table(study: Study) -> Table | str:
     """The table, or why there is none."""
+    now = Now(study)
     if not study.run_of("scaling"):
         return "the study has no samples of its gallery; make them with: cbmir study index-size"
-    rows = _rows(study)
+    if not now.is_fresh("scaling"):
+        return "the samples of the gallery are older than the manifest or the embeddings; make them again with: cbmir study index-size"
+    rows = _rows(study, fitted=now.is_fresh("fits"))
     if not rows:
         return "the samples of the gallery have no P@k at relevance label"
     ks = [k for k in KS if any(row["k"] == k for row in rows)]
@@ -48,10 +52,11 @@ _CAPTION = (
 )
 
 
-def _rows(study: Study) -> list[dict[str, Any]]:
+def _rows(study: Study, *, fitted: bool) -> list[dict[str, Any]]:
+    """fitted: whether the study has curves of these samples."""
     connection = connect()
     attach(connection, "scaling", study, study.files("scaling"))
-    if study.run_of("fits"):
+    if fitted:
         attach(connection, "fits", study, study.files("fits"))
     else:
         connection.register("fits", pa.Table.from_pylist([], schema=FITS))

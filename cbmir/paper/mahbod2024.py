@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cbmir.paper.comparable import comparable, sets_here
+from cbmir.paper.comparable import comparable, sets_here, why_no_sizes
 from cbmir.paper.tex import DASH, Table, escape, marked
 from cbmir.references import papers, published, weights_notes
 from cbmir.report.sources import Sources
@@ -27,6 +27,10 @@ def tables(sources: Sources) -> list[Table] | str:
         rows = sources.rows("mahbod2024", dataset=printed, **asked)
         why = {here.why_not for here in sets if here.printed == printed} - {None}
         made.append(_table(printed, rows, asked["metrics"], sorted(why)))
+        if reason := why_no_sizes(sources):
+            made[-1].notes[" sizes"] = (
+                f"Figures of images that were brought to other sizes are left out: {escape(reason)}."
+            )
     return made
 
 

@@ -11,6 +11,9 @@ _SPECIAL = {
     '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}", "-": "-{}", "–": "--", "—": "---", "…": r"\dots{}",
 }  # fmt: skip
 _LAST = 0x17F  # Latin Extended-A: what T1 fonts hold; the control characters before it are none
+_LACKING = frozenset(
+    "ĦħĸĿŀŉŦŧſ"
+)  # of Latin Extended-A: T1 has neither the letter nor what it could be put together from
 DASH = "--"
 
 
@@ -46,7 +49,7 @@ def _character(c: str) -> str:
         return _SPECIAL[c]
     if unicodedata.category(c) in ("Cc", "Zs"):
         return " "
-    return c if " " <= c <= "~" or 0xC0 <= ord(c) <= _LAST else f"U+{ord(c):04X}"
+    return c if " " <= c <= "~" or (0xC0 <= ord(c) <= _LAST and c not in _LACKING) else f"U+{ord(c):04X}"
 
 
 def render(table: Table) -> str:

@@ -33,10 +33,12 @@ class Proof:
 def look_through(study: Study, keys: pa.Array, names: Names) -> Proof:
     """Read every file of the study but the journal of a removal.
 
-    Parquet: all columns of integers and texts. Texts, JSON and HTML: whole. Indexes: what `holds` says of each. Other files are named as unread.
+    Parquet: all columns of integers and texts. Texts, JSON and HTML: whole. Indexes: what `holds` says of each. Other files are named as unread, but
+    for drawings of the study's own figures, whose tables and texts lie beside them.
     """
     indexes = [study.path(*parts) + "/" for parts in places(study, INDEXES)]
-    files = [path for path in all_files(study) if path != study.path(JOURNAL)]
+    drawings = set(study.files("figures", suffix=".png"))
+    files = [path for path in all_files(study) if path != study.path(JOURNAL) and path not in drawings]
     arrays = [path for path in files if path.startswith(tuple(indexes)) and not path.endswith(".json")]
     others = [path for path in files if path not in set(arrays)]
     found, unread = [], []

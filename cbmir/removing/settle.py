@@ -8,7 +8,7 @@ from cbmir.datasets.manifest import content_hash
 from cbmir.datasets.remarks import summary
 from cbmir.embedding.account import counted, embedded_digest
 from cbmir.reducing.record import is_reduced
-from cbmir.removing.layout import names_of, places
+from cbmir.removing.layout import FIGURES, names_of, places
 from cbmir.select import PACKED_LEDGER, embedded_by
 from cbmir.store import Study, fingerprint
 
@@ -54,6 +54,26 @@ def settle_index(study: Study, parts: tuple[str, ...], was: dict[str, str]) -> N
     if run is not None:
         run["inputs"] = _renamed(study, run["inputs"], was)
         _write(study, parts, run)
+
+
+def settle_figures(study: Study, was: dict[str, str]) -> None:
+    """Figures that a removal has left are current, and stay so: they name the embeddings and the figures of now as their inputs."""
+    now = fingerprints(study)
+    changed = {old: now[name] for name, old in was.items() if now.get(name, old) != old}
+    for parts in places(study, FIGURES) if changed else ():
+        run = study.run_of(*parts)
+        if run is None:  # a study of volumes: it has a run.json for each of its own datasets
+            continue
+        inputs = {name: _exchanged(value, changed) for name, value in run["inputs"].items()}
+        if inputs != run["inputs"]:
+            settled = run | {"inputs": inputs}
+            _write(study, parts, settled)
+            changed[run["fingerprint"]] = fingerprint(settled["stage"], settled["parameters"], inputs)
+
+
+def _exchanged(value: Any, changed: dict[str, str]) -> Any:
+    """A fingerprint, or two with a space between them."""
+    return " ".join(changed.get(word, word) for word in value.split(" ")) if isinstance(value, str) else value
 
 
 def _recount(study: Study, parts: tuple[str, ...], run: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ EXAMPLES = 60  # queries shown with what they found
 
 
 def write_report(study: Study, *, examples: int = EXAMPLES, seed: int = 0) -> str:
-    """Render and publish report/report.html of a study that has metrics -> its path.
+    """Render and publish report/report.html of a study that has metrics, or figures of studies -> its path.
 
     At most `examples` queries are shown with their neighbors, fewer where the file would grow beyond page.MOST_BYTES; `seed` settles which.
     """
@@ -32,7 +32,8 @@ def write_report(study: Study, *, examples: int = EXAMPLES, seed: int = 0) -> st
             raise UserError(f"--{name} {value}; expected 0 or more")
     sources = Sources(study)
     context = study_page(sources, examples=examples, seed=seed)
-    inputs = {"manifest": sources.manifest_run["fingerprint"], "metrics": sources.metrics_run["fingerprint"]}
+    used = {"manifest": sources.manifest_run, "metrics": sources.metrics_run, **sources.studies_runs}
+    inputs = {name: run["fingerprint"] for name, run in used.items() if run}
     parameters = {"examples": examples, "seed": seed}
     with study.publishing("report") as out:
         study.write_bytes(bounded("report.html.j2", context), *out.parts, FILE)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from cbmir.report.gallery import thumbnail
-from cbmir.report.sources import Sources, bare
+from cbmir.report.places import bare, hidden, veiled
+from cbmir.report.sources import Sources
 from cbmir.select import attach
 
 _GROUPS, _PICTURES, _ROWS = 6, 4, 30  # shown of copies; of the rows of each problem
+_SIZES = 60  # rows of the table of sizes
+_OF_PATIENTS = ("patients_across_splits",)  # whose rows are ids of patients: a report counts them and names none
 _SHOWN = ("near_duplicates_across_splits", "exact_duplicates_across_splits", "near_duplicates", "exact_duplicates")
 
 
@@ -24,14 +27,16 @@ def inspection(sources: Sources) -> dict[str, Any] | None:
         "CREATE OR REPLACE TEMP VIEW images AS SELECT m.*, f.* EXCLUDE (image_key, uri) FROM manifest AS m "
         "JOIN (SELECT DISTINCT ON (image_key, uri) * FROM facts) AS f USING (image_key, uri)"
     )
-    rows = sources.rows("problem_rows", n=_ROWS)
+    rows, sizes = sources.rows("problem_rows", n=_ROWS), sources.rows("image_sizes")
+    clean = hidden if sources.has_hashed_ids else veiled
     summary = []
     for entry in run["summary"]:
-        mine = [bare(row["detail"]) for row in rows if row["problem"] == entry["problem"]]
+        named = entry["problem"] not in _OF_PATIENTS
+        mine = [clean(row["detail"]) for row in rows if named and row["problem"] == entry["problem"]]
         summary.append({**entry, "name": entry["problem"].replace("_", " "), "rows": mine})
     return {
         "summary": summary, "parameters": run["parameters"], "images": run["images"], "failed": run["failed"],
-        "sizes": sources.rows("image_sizes"), "copies": _copies(sources, run),
+        "sizes": sizes[:_SIZES], "sizes_left": max(0, len(sizes) - _SIZES), "copies": _copies(sources, run),
     }  # fmt: skip
 
 

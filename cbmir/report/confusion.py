@@ -34,7 +34,7 @@ def _by_encoder(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _matrix(labels: list[dict[str, Any]], cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rows and columns in the order of the labels' names, so that those of one region stand together; behind them what is not shown, and nothing."""
+    """{columns, rows, shown, labels: how many there are, shown or not}. Rows and columns in the order of the labels' names, so that those of one region stand together; behind them what is not shown, and nothing."""
     names = [row["label"] for row in labels]
     shares: dict[str, dict[str | None, float]] = {}
     sizes: dict[str, int] = {}
@@ -48,7 +48,7 @@ def _matrix(labels: list[dict[str, Any]], cells: list[dict[str, Any]]) -> dict[s
         for name in names
         if name in shares
     ]
-    return {"columns": columns, "rows": rows, "labels": labels[0]["labels"]}
+    return {"columns": columns, "rows": rows, "shown": len(names), "labels": labels[0]["labels"]}
 
 
 def _cell(share: float | None, is_same: bool) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from cbmir.fresh import Now
 from cbmir.report.charts.chart import Chart, Table
 from cbmir.report.charts.words import letter
-from cbmir.report.fresh import is_fresh
 from cbmir.report.ranking import question
 from cbmir.sql_files import read
 from cbmir.store import Study
@@ -67,13 +67,14 @@ class Asked:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.connection, _ = open_views(study)
+        self._now = Now(study)
         self._fresh: dict[str, bool] = {}
 
     def has(self, *datasets: str) -> bool:
         """Whether all of them are finished and not outdated."""
         for name in datasets:
             if name not in self._fresh:
-                self._fresh[name] = is_fresh(self.study, name)
+                self._fresh[name] = self._now.is_fresh(name) and bool(self.study.files(name))
         return all(self._fresh[name] for name in datasets)
 
     def rows(self, statement: str) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ import io
 import os
 from typing import Any
 
-from cbmir.report.sources import Sources, bare
+from cbmir.report.places import bare, veiled
+from cbmir.report.sources import Sources
 from cbmir.select import attach
 from cbmir.sql_files import create
 from cbmir.store import path_name
@@ -170,7 +171,7 @@ def answers(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         rows = [_tile({"uri": None, "distance": None} | row, pictures) for row in result["neighbors"]]
         picture = thumbnail(result.get("uri"), side=QUERY_SIDE)
         name = os.path.basename(str(result["image"]).rstrip("/")) or str(result["image"])
-        error = bare(result.get("error") or "")
+        error = veiled(result.get("error") or "")
         votes = [_vote(entry) for entry in result.get("votes", [])]
         found.append({"name": name, "picture": picture, "neighbors": rows, "error": error, "votes": votes})
     return found

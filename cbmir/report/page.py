@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,26 +16,58 @@ from cbmir.report.checks import inspection
 from cbmir.report.confusion import confusions
 from cbmir.report.gallery import SHOWN, cases, shelves
 from cbmir.report.heat import STEPS, heat_map
+from cbmir.report.places import bare, hidden, veiled
 from cbmir.report.provenance import datasets, definitions, questions, remarks, revisions, several_versions, versions
 from cbmir.report.recipe import recipe
-from cbmir.report.sources import Sources, bare
+from cbmir.report.sources import Sources
 from cbmir.report.studies import sections
 from cbmir.report.tables import board, by_slice, labels, recall_depth
 
 TEMPLATES = Path(__file__).parent / "templates"
 FAILURE_ROWS = 20
+FAILURE_KINDS = 60  # errors in the table that counts them
+MOST_SLICES = 200  # regions, modalities or datasets in a table
 MOST_BYTES = 14_500_000  # of the file: a mail takes it, and a phone opens it
 SCRIPTS = ("sort.js", "filter.js", "copy.js")
 
 
 def study_page(sources: Sources, *, examples: int, seed: int) -> dict[str, Any]:
-    """Everything that report.html.j2 names."""
-    rows = board(sources)
-    if not rows:
+    """Everything that report.html.j2 names; of a study without figures of searches, what its studies and images give."""
+    rows, charts = board(sources), sections(sources.study)
+    if not rows and not charts:
         raise UserError(
             "the metrics hold no figure: no query has a label, a region or a modality; expected a manifest that names at "
             "least one of them; make one with: cbmir manifest"
         )
+    scored = _scored(sources, rows, examples=examples, seed=seed) if rows else {"gallery": []}
+    clean = hidden if sources.has_hashed_ids else veiled
+    return scored | {
+        "title": os.path.basename(sources.study.root.rstrip("/")),
+        "finished": sources.last_run.get("finished"),
+        "phantoms": "phantoms" in str(sources.manifest_run["parameters"].get("source")),
+        "collection": sources.rows("collection")[0],
+        "unscored": sources.unscored(),
+        "random": sources.random_encoders(),
+        "board": rows,
+        "studies": charts,
+        "examples": examples,
+        "seed": seed,
+        "shown_neighbors": SHOWN,
+        "failure_counts": _cleaned(sources.rows("failure_counts", n=FAILURE_KINDS), clean),
+        "failure_rows": _cleaned(sources.rows("failure_rows", n=FAILURE_ROWS), clean),
+        "inspection": inspection(sources),
+        "remarks": remarks(sources),
+        "datasets": datasets(sources),
+        "definitions": definitions(sources),
+        "versions": versions(sources),
+        "several": several_versions(sources),
+        "revisions": revisions(sources),
+        "recipe": recipe(sources, examples=examples, seed=seed),
+    }
+
+
+def _scored(sources: Sources, rows: list[dict[str, Any]], *, examples: int, seed: int) -> dict[str, Any]:
+    """What the page shows of searches; `rows`: the leaderboard, at least one."""
     main = [s for s in sources.searches if s["question"] == 1 and s["turn"] == 1]
     order = list(dict.fromkeys(row["encoder"] for row in rows if row["question"] == 1))
     shown = {s["encoder"]: s for s in main}
@@ -44,12 +77,6 @@ def study_page(sources: Sources, *, examples: int, seed: int) -> dict[str, Any]:
     slices = _slices(sources, relevance=relevance, k=k)
     gallery, chosen = cases(sources, best, relevance=relevance, n=examples, seed=seed)
     return {
-        "title": os.path.basename(sources.study.root.rstrip("/")),
-        "finished": sources.metrics_run["finished"],
-        "phantoms": "phantoms" in str(sources.manifest_run["parameters"].get("source")),
-        "collection": sources.rows("collection")[0],
-        "unscored": sources.unscored(),
-        "random": sources.random_encoders(),
         "board": rows,
         "recall_depth": recall_depth(rows),
         "filled": {key for row in rows for key, value in row.items() if value is not None},
@@ -58,28 +85,14 @@ def study_page(sources: Sources, *, examples: int, seed: int) -> dict[str, Any]:
         "order": order,
         "shown": shown,
         "judged": judged,
-        "studies": sections(sources.study),
         "labels": labels(sources, order[0], k=k) if relevance == "label" else None,
-        "slices": slices,
+        "slices": _shown_slices(slices),
         "heat": heat_map(slices["label"], order) if relevance == "label" else None,
         "confusions": confusions(sources, order),
         "same_patient": sources.rows("same_patient")[0],
         "gallery": gallery,
         "chosen": chosen,
-        "examples": examples,
-        "seed": seed,
-        "shown_neighbors": SHOWN,
-        "failure_counts": _without_paths(sources.rows("failure_counts")),
-        "failure_rows": _without_paths(sources.rows("failure_rows", n=FAILURE_ROWS)),
-        "inspection": inspection(sources),
-        "remarks": _without_paths(remarks(sources)),
-        "datasets": datasets(sources),
-        "definitions": definitions(sources),
         "commands": questions(relevance=relevance, k=k),
-        "versions": versions(sources),
-        "several": several_versions(sources),
-        "revisions": revisions(sources),
-        "recipe": recipe(sources, examples=examples, seed=seed),
     }
 
 
@@ -112,8 +125,20 @@ def _slices(sources: Sources, *, relevance: str, k: int) -> dict[str, list[dict[
     return found | ({"dataset": []} if len(found["dataset"]) < 2 else {})
 
 
-def _without_paths(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: bare(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows]
+def _shown_slices(slices: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Name -> {rows: in their order, those with the most queries where there are too many, left_out}; labels have tables of their own."""
+    found = {}
+    for name in ("region", "modality", "dataset"):
+        rows = slices[name]
+        kept = {row["slice"] for row in sorted(rows, key=lambda row: (-row["n_queries"], row["slice"]))[:MOST_SLICES]}
+        found[name] = {"rows": [row for row in rows if row["slice"] in kept], "left_out": len(rows) - len(kept)}
+    return found
+
+
+def _cleaned(rows: list[dict[str, Any]], clean: Callable[[str], str]) -> list[dict[str, Any]]:
+    """Rows with what their errors say without places; other columns are names that the study gave."""
+    shown = {"error": lambda text: clean(text or ""), "image_id": bare}
+    return [row | {name: change(row[name]) for name, change in shown.items() if name in row} for row in rows]
 
 
 def render(template: str, **context: Any) -> str:
@@ -138,6 +163,7 @@ def _environment():
         "whole": whole,
         "pct": percent,
         "count": count,
+        "parts": parts,
         "date": date,
         "breaks": breaks,
     }
@@ -163,6 +189,11 @@ def whole(share: float | None) -> str:
 def count(number: int | None) -> str:
     """1600000 -> '1,600,000'."""
     return "–" if number is None else f"{number:,}"
+
+
+def parts(number: float) -> str:
+    """A count in which queries may be shared: 12345.0 -> '12,345', 2.5 -> '2.5', 1 / 3 -> '0.3333'."""
+    return f"{number:,.0f}" if number >= 999.5 else f"{number:.4g}"
 
 
 def breaks(name: str) -> str:

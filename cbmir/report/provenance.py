@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cbmir.report.sources import Sources, bare
+from cbmir.report.places import bare, veiled
+from cbmir.report.sources import Sources
+from cbmir.select import attach
 from cbmir.sql_files import names, read
 from cbmir.store import path_name
 
@@ -14,7 +16,7 @@ _SPEC = ("summary", "checkpoint", "license", "trained_on", "note", "citation", "
 def datasets(sources: Sources) -> list[dict[str, Any]]:
     """One row a dataset behind the figures: name, rows, when, fingerprint, parameters as (name, value) pairs."""
     study = sources.study
-    found = [_row("manifest", sources.manifest_run)]
+    found = [_row("manifest", sources.manifest_run, parameters=_without_roots(sources.manifest_run["parameters"]))]
     for encoder, run in sorted(sources.embeddings_runs.items()):
         spec = run.get("spec") or {}
         more = {key: run.get(key) for key in ("dim", "dtype", "precision", "decode", "random_weights", "failed")}
@@ -37,12 +39,31 @@ def datasets(sources: Sources) -> list[dict[str, Any]]:
         counts = {key: run[key] for key in ("queries", "queries_not_embedded", "gallery", "gallery_not_embedded")}
         counts = {f"{key} (images)" if key in ("queries", "gallery") else key: value for key, value in counts.items()}
         found.append(_row(f"neighbors of {encoder} by {index}", run, counts))
-    return [*found, _row("metrics", sources.metrics_run)]
+    if sources.metrics_run:
+        found.append(_row("metrics", sources.metrics_run))
+    return found + [_row(name, run, parameters={}) for name, run in sources.studies_runs.items()]
 
 
 def remarks(sources: Sources) -> list[dict[str, Any]]:
-    """What was odd in the source, a row a kind: remark, count, first."""
-    return [dict(entry) for entry in sources.manifest_run.get("remarks", [])]
+    """What was odd in the source, a row a kind: remark, count, first; where ids are hashed, of the first nothing but its row."""
+    found = sources.manifest_run.get("remarks", [])
+    if not sources.has_hashed_ids:
+        return [entry | {"first": veiled(entry["first"])} for entry in found]
+    rows = _remark_rows(sources)
+    return [entry | {"first": f"row {rows[entry['remark']]:,}" if rows.get(entry["remark"]) else ""} for entry in found]
+
+
+def _remark_rows(sources: Sources) -> dict[str, int | None]:
+    files = sources.study.files("remarks", "manifest")
+    if not files:
+        return {}
+    attach(sources.connection, "remarks", sources.study, files)
+    return {row["remark"]: row["row"] for row in sources.rows("remark_rows")}
+
+
+def _without_roots(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of a manifest; where images lie is nobody's business, and a relative path cannot be told from a label."""
+    return {name: value for name, value in parameters.items() if name not in ("image_root", "salt_file")}
 
 
 def _row(
@@ -114,15 +135,15 @@ def questions(*, relevance: str, k: int) -> list[dict[str, str]]:
 
 
 def versions(sources: Sources) -> list[tuple[str, str]]:
-    """Package -> version, as the evaluation had it."""
+    """Package -> version, as the evaluation had it, or the last study where there is none."""
     return sorted(
-        (package, version) for package, version in (sources.metrics_run.get("versions") or {}).items() if version
+        (package, version) for package, version in (sources.last_run.get("versions") or {}).items() if version
     )
 
 
 def several_versions(sources: Sources) -> bool:
     """Whether a stage ran with other versions than the evaluation."""
-    last = sources.metrics_run.get("versions")
+    last = sources.last_run.get("versions")
     return any(run.get("versions") != last for run in _runs(sources))
 
 
@@ -134,4 +155,5 @@ def revisions(sources: Sources) -> list[str]:
 def _runs(sources: Sources) -> list[dict[str, Any]]:
     """run.json of everything behind the figures, in the order of the stages."""
     embeddings, neighbors = sources.embeddings_runs.values(), sources.neighbors_runs.values()
-    return [sources.manifest_run, *embeddings, *neighbors, sources.metrics_run]
+    last = [sources.metrics_run] if sources.metrics_run else []
+    return [sources.manifest_run, *embeddings, *neighbors, *last, *sources.studies_runs.values()]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from cbmir.report.sources import Sources, bare
+from cbmir.report.places import bare
+from cbmir.report.sources import Sources
 from cbmir.schemas import COMPARISONS
 from cbmir.select import attach
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from cbmir.commands import line, reduce_words, words_of
+from cbmir.report.places import PUBLIC, bare
 from cbmir.report.recipe_volumes import (
     embeddings_of_slices,
     inside,
@@ -17,7 +18,7 @@ from cbmir.report.recipe_volumes import (
     searched_by_slices,
     slices_if_volumes,
 )
-from cbmir.report.sources import Sources, bare
+from cbmir.report.sources import STUDIES, Sources
 from cbmir.store import path_name
 
 STUDY = "STUDY"
@@ -31,9 +32,7 @@ _MEANS = {
     VECTORS: "where the published files of vectors lie",
 }
 _TABLES = {"csv", "denner-csv"}  # sources whose ROOT is a table
-_PUBLIC = ("hf://", "https://", "http://")
 _MOST_FAILURES = 0.01  # what the stages allow unless told otherwise
-_STUDIES = ("scaling", "search_effort", "image_sizes")  # whose run.json says in `commands` what was asked for
 
 
 def recipe(sources: Sources, *, examples: int, seed: int) -> dict[str, Any]:
@@ -114,9 +113,10 @@ def _figures(sources: Sources) -> list[list[str]]:
     for encoder in study.names("predictions"):
         run = study.run_of("predictions", f"encoder={path_name(encoder)}")
         lists += [words_of("predictions", [], run, STUDY)] if run else []
-    lists.append(words_of("metrics", [], sources.metrics_run, STUDY))
+    if sources.metrics_run:
+        lists.append(words_of("metrics", [], sources.metrics_run, STUDY))
     lists += [["cbmir", "evaluate", "--study", STUDY, "--as-published", paper] for paper in study.names("as_published")]
-    for dataset in _STUDIES:
+    for dataset in STUDIES:
         asked = (study.run_of(dataset) or {}).get("commands") or []
         lists += [["cbmir", *_without_files(words), "--study", STUDY] for words in asked]
     checked = study.run_of("problems")
@@ -131,7 +131,7 @@ def _without_files(words: list[str]) -> list[str]:
     for at, (flag, value) in enumerate(pairwise(words)):
         if flag == "--encoder":
             hidden[at + 1] = _without_folder(value)
-        if flag == "--weights" and not value.startswith(_PUBLIC):
+        if flag == "--weights" and not value.startswith(PUBLIC):
             encoders = [asked for flag, asked in pairwise(words) if flag == "--encoder" and ".toml" not in asked]
             named = next(
                 (name for name in sorted(encoders, key=len, reverse=True) if value.startswith(f"{name}=")), None
@@ -164,7 +164,7 @@ def _searches(sources: Sources) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _embeddings(sources: Sources) -> dict[str, dict[str, Any]]:
-    """run.json of every encoder that was searched, and of those that they were reduced from."""
+    """run.json of every encoder that was searched or studied, and of those that they were reduced from."""
     runs = dict(sources.embeddings_runs)
     for run in sources.embeddings_runs.values():
         source = run["parameters"].get("source") if run["stage"] == "reduce" else None
@@ -196,7 +196,7 @@ def _embed(name: str, run: dict[str, Any]) -> list[str]:
         words += ["--dtype-stored", run["dtype"]]
     weights = spec.get("weights")
     if weights:
-        words += ["--weights", weights if weights.startswith(_PUBLIC) else WEIGHTS]
+        words += ["--weights", weights if weights.startswith(PUBLIC) else WEIGHTS]
     return words + _failures(run)
 
 
@@ -253,7 +253,7 @@ def _remarks(sources: Sources, lists: list[list[str]]) -> list[str]:
         found.append("… stands for the folders of a path that this page does not name.")
     if any(word.endswith(".toml") for words in lists for word in words):
         found.append("A .toml file describes an encoder; it belongs beside this report.")
-    late = [dataset for dataset in _STUDIES if (run := sources.study.run_of(dataset)) and not run.get("commands")]
+    late = [dataset for dataset in STUDIES if (run := sources.study.run_of(dataset)) and not run.get("commands")]
     if late:
         found.append(
             f"{', '.join(late)}: the run.json of these studies does not say how they were asked for; their parameters are in the view runs."
@@ -265,7 +265,7 @@ def _seeds(sources: Sources) -> list[tuple[str, str]]:
     """Everything random behind the figures, with its seed."""
     slices = slices_if_volumes(sources)
     said = (slices.require("manifest") if slices else sources.manifest_run)["parameters"]
-    scored = sources.metrics_run["parameters"]
+    scored = (sources.metrics_run or {}).get("parameters", {})
     found = []
     if any("drawn" in note for note in said.get("notes", ())):
         found.append(("split of the images", str(said.get("seed", 0))))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pyarrow as pa
 
 from cbmir.errors import UserError
+from cbmir.fresh import Now, search_again
 from cbmir.origin import vectors_run
+from cbmir.schemas import METRICS
 from cbmir.select import attach, attach_manifest, connect
 from cbmir.sql_files import bind, create, read
 from cbmir.store import Study, path_name
 from cbmir.views import is_approximate
+from cbmir.volumetric.place import STAGE, slices_of
 
 _RUNS = pa.schema(
     [
@@ -31,33 +33,34 @@ _RUNS = pa.schema(
         ("gallery_not_embedded", pa.int64()),
     ]
 )
-_PATH = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|(?<![\w.)/])/)(?:[^\s/'\"]+/)+")
-
-_QUOTED = re.compile(
-    r"(['\"])[^'\"]*/([^'\"/]+)\1"
-)  # folders may hold spaces, and a bucket's path begins with no slash
-
-
-def bare(text: str) -> str:
-    """`text` without the folders of absolute paths and addresses: a report goes to people, not to machines.
-
-    "cannot open '/data/p1/a.png'" -> "cannot open '…/a.png'"
-    """
-    return _PATH.sub("…/", _QUOTED.sub(r"\1…/\2\1", text))
+STUDIES = (
+    "scaling",
+    "search_effort",
+    "image_sizes",
+)  # whose figures need no metrics; their run.json says in `commands` what was asked for
 
 
 class Sources:
-    """Views manifest, metrics, failures; tables runs, searches; and the run.json of what was read."""
+    """Views manifest, metrics, failures; tables runs, searches; and the run.json of what was read.
+
+    A study without metrics is read where one of STUDIES is there: `metrics_run` is None, and metrics have no row.
+    """
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self.metrics_run = study.require("metrics")
         self.manifest_run = study.require("manifest")
+        self.now = Now(study)
+        done = [name for name in STUDIES if self.now.is_fresh(name) and study.files(name)]
+        self.studies_runs = {name: study.require(name) for name in done}
+        self.metrics_run = study.run_of("metrics") if self.studies_runs else study.require("metrics")
         self.connection = connect()
         attach_manifest(self.connection, study)
-        attach(self.connection, "metrics", study, study.files("metrics"))
+        if self.metrics_run:
+            attach(self.connection, "metrics", study, study.files("metrics"))
+        else:
+            self.connection.register("metrics", METRICS.empty_table())
         self._attach_failures()
-        self.embeddings_runs: dict[str, dict[str, Any]] = {}
+        self.embeddings_runs = self._studied()
         self.neighbors_runs: dict[tuple[str, str], dict[str, Any]] = {}
         self._attach_searches()
 
@@ -90,9 +93,20 @@ class Sources:
         self.connection.register("runs", pa.Table.from_pylist(found, schema=_RUNS))
         self.searches = self.table("searches", "searches")
 
+    def _studied(self) -> dict[str, dict[str, Any]]:
+        """run.json of the encoders that samples and sweeps are of; a study of image sizes embeds its own."""
+        samples, sweeps = ((self.studies_runs.get(name) or {"inputs": {}})["inputs"] for name in STUDIES[:2])
+        names = dict.fromkeys([*(name.rsplit("/", 2)[0] for name in samples), *sweeps])
+        runs = {name: self.study.run_of("embeddings", f"encoder={path_name(name)}") for name in names}
+        return {name: run for name, run in runs.items() if run}
+
     def _run_row(self, encoder: str, index: str) -> dict[str, Any]:
         """What the run.json of one search and of its embeddings say of it."""
         run = self.study.require("neighbors", path_name(encoder), path_name(index))
+        if self.now.outdated(encoder, run):
+            raise UserError(
+                f"{search_again(self.study, encoder, index, run)}, then: cbmir evaluate --study {self.study.address}"
+            )
         if self.metrics_run["inputs"].get(f"{encoder} {index}") != run["fingerprint"]:
             raise UserError(
                 f"the metrics are older than the neighbors of {encoder} by {index}; expected metrics of the search that is "
@@ -114,6 +128,18 @@ class Sources:
             "gallery_embedded": run["gallery"],
             "gallery_not_embedded": run["gallery_not_embedded"],
         }
+
+    @property
+    def has_hashed_ids(self) -> bool:
+        """Whether ids are salted hashes: then nothing may tell what an image was called before."""
+        is_of_volumes = self.manifest_run["stage"] == STAGE
+        run = slices_of(self.study).require("manifest") if is_of_volumes else self.manifest_run
+        return any("salted" in note for note in run["parameters"].get("notes", ()))
+
+    @property
+    def last_run(self) -> dict[str, Any]:
+        """run.json of the metrics, or of the last study where there are none."""
+        return self.metrics_run or max(self.studies_runs.values(), key=lambda run: run.get("finished") or "")
 
     def random_encoders(self) -> set[str]:
         """Encoders whose weights were never trained, searched or not."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from cbmir.report.charts.words import letter
+from cbmir.report.places import bare
 from cbmir.report.ranking import question
-from cbmir.report.sources import Sources, bare
+from cbmir.report.sources import Sources
 from cbmir.store import Study
 
 MOST_BARS, ENDS = 60, 30  # labels in the chart: all up to MOST_BARS, else so many from either end

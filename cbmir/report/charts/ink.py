@@ -62,20 +62,29 @@ def png_file(figure: Any) -> bytes:
 
 
 def svg_element(figure: Any) -> str:
-    """A figure drawn on the page -> the <svg> element, without namespaces, comments and numbered ids, in the page's font and colors."""
+    """A figure drawn on the page -> the <svg> element, without namespaces, comments and numbered ids, in the page's font and colors.
+
+    Only tags are changed: names that stand in the drawing may look like anything.
+    """
     svg = _svg(figure, transparent=True)
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r' id="[A-Za-z0-9.]+_[0-9]+"', "", svg)
-    svg = re.sub(r' id="(\w+)-of-[^"]*"', r' class="\1"', svg)
-    svg = re.sub(r'font-family: [^;"]+', "font-family: inherit", svg)
-    svg = re.sub(r'font: ([\d.]+px) [^;"]+', r"font-size: \1; font-family: inherit", svg)
-    svg = svg.replace(INK, "currentColor").replace(FAINT, "var(--grid)")
+    svg = re.sub(
+        r"<[^>]*>", lambda tag: _for_the_page(tag.group()), svg
+    )  # matplotlib escapes < and > in texts and attributes
     width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
     svg = svg.replace("<svg", f'<svg width="{float(width):g}" height="{float(height):g}" aria-hidden="true"', 1)
     return re.sub(r"\s*\n\s*", "\n", svg).strip()
+
+
+def _for_the_page(tag: str) -> str:
+    tag = re.sub(r' xmlns(:\w+)?="[^"]*"', "", tag)
+    tag = re.sub(r' id="[A-Za-z0-9.]+_[0-9]+"', "", tag)
+    tag = re.sub(r' id="(\w+)-of-[^"]*"', r' class="\1"', tag)
+    tag = re.sub(r'font-family: [^;"]+', "font-family: inherit", tag)
+    tag = re.sub(r'font: ([\d.]+px) [^;"]+', r"font-size: \1; font-family: inherit", tag)
+    return tag.replace(INK, "currentColor").replace(FAINT, "var(--grid)")
 
 
 def _svg(figure: Any, *, transparent: bool) -> str:
