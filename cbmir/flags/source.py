@@ -88,6 +88,12 @@ def _pixels(command: ArgumentParser) -> None:
         help="nifti, medmnist: the axis that volumes are cut along (nifti: 0 sagittal, 1 coronal, 2 axial)",
     )
     command.add_argument(
+        "--zoom",
+        type=int,
+        metavar="N",
+        help="medmnist: volumes are resampled to N x N x N voxels by cubic splines before they are cut",
+    )
+    command.add_argument(
         "--window", type=window, metavar="CENTER,WIDTH", help="nifti: values shown as black to white, e.g. 40,400"
     )
 
@@ -101,6 +107,7 @@ def source_options(arguments: Namespace) -> Options:
         separator=arguments.separator,
         image_root=dict(arguments.image_root),
         axis=arguments.axis,
+        zoom=arguments.zoom,
         window=arguments.window,
         protocol=arguments.protocol,
         missing_images=arguments.missing_images,

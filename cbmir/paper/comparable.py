@@ -74,7 +74,7 @@ def comparable(sources: Sources, sets: list[MedSetHere]) -> pa.Table:
     sizes = _image_sizes(sources)
     rows: dict[tuple, dict[str, Any]] = {}
     for (encoder, index), run in sources.neighbors_runs.items():
-        who, remark = _identity(encoder, sources.embeddings_runs[encoder])
+        who, remark = identity(encoder, sources.embeddings_runs[encoder])
         for here in sets:
             if here.why_not is None and _asks(sources, run["parameters"], here):
                 base, size = sizes.get(encoder, (who, here.size))
@@ -100,7 +100,7 @@ def comparable(sources: Sources, sets: list[MedSetHere]) -> pa.Table:
     return pa.Table.from_pylist(list(rows.values()), schema=COMPARABLE)
 
 
-def _identity(encoder: str, run: dict[str, Any]) -> tuple[str | None, str | None]:
+def identity(encoder: str, run: dict[str, Any]) -> tuple[str | None, str | None]:
     """Embeddings -> the name that cbmir has for what made them, whatever they are called here, and a remark; None: nobody's in the paper's tables."""
     spec = run.get("spec") or {}
     if run.get("random_weights") is not None or "source_dim" in run:  # reduced vectors have the spec of their source
