@@ -15,7 +15,7 @@ from cbmir.as_published.mahbod2024 import KS, SEARCHES, Asked, Encoded, K, Line,
 from cbmir.datasets import Options
 from cbmir.datasets.manifest import manifest_lines, write_manifest
 from cbmir.datasets.medmnist_files import MedFile, look_at
-from cbmir.datasets.medmnist_sets import SETS
+from cbmir.datasets.medmnist_sets import SETS, published_size
 from cbmir.embed import embed
 from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.plan import resolve_all
@@ -214,16 +214,20 @@ def _asked(study: Study, embedded: Study, file: MedFile, size: int, vectors: dic
 def _caveats(file: MedFile, size: int) -> list[str]:
     """How the images differ from the published ones of that size."""
     said = []
+    what = "volumes" if file.known.volumes else "images"
     if not file.is_whole:
         train, _, test = file.known.counts[-1]
         said.append(
-            f"{file.stem}.npz has {file.train:,} training and {file.test:,} test images; published: {train:,} and {test:,}"
+            f"{file.stem}.npz has {file.train:,} training and {file.test:,} test {what}; published: {train:,} and {test:,}"
         )
+    named = published_size(file.stem)
+    if named not in (None, file.side):
+        said.append(f"{file.stem}.npz has {what} of {file.side}; its name says {named}")
     if size != file.side:
         how = (
             "volumes resampled by cubic splines"
             if file.known.volumes
             else "images brought to that size by bicubic with antialias"
         )
-        said.append(f"{how} from {file.stem}.npz of {file.side}; the paper's have a file of each size")
+        said.append(f"{how} from {file.stem}.npz of {file.side}; the paper takes a file of each size")
     return said

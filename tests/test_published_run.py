@@ -35,9 +35,9 @@ def drawn(path: Path, shape: tuple[int, ...], *, seed: int) -> Path:
     arrays = {}
     for split, count in SPLITS.items():
         labels = rng.integers(0, 2, count)
-        rough = rng.integers(0, 256, (count, *(4 for _ in shape))).astype(float)
-        rough += 25.0 * labels.reshape(-1, *(1 for _ in shape))
-        images = np.stack([zoom(r, [side / 4 for side in shape], order=1) for r in rough])
+        coarse = rng.integers(0, 256, (count, *(side // 2 for side in shape))).astype(float)  # a size changes it
+        coarse += 4.0 * labels.reshape(-1, *(1 for _ in shape))
+        images = np.stack([np.kron(one, np.ones([2] * len(shape))) for one in coarse])
         images = np.clip(images + rng.normal(0, 20, images.shape), 0, 255).astype(np.uint8)
         if split == "train":
             images[4] = images[9]
@@ -52,7 +52,7 @@ def drawn(path: Path, shape: tuple[int, ...], *, seed: int) -> Path:
 def files(tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("files")
     return {
-        "breastmnist_64": drawn(root / "breastmnist_64.npz", (64, 64), seed=1),
+        "breastmnist_64": drawn(root / "breastmnist_64.npz", (64, 64), seed=4),
         "adrenalmnist3d_resaved": drawn(root / "adrenalmnist3d_resaved.npz", (SIDE,) * 3, seed=2),
     }
 
@@ -69,6 +69,12 @@ def made(files, ray_session, tmp_path_factory) -> Path:
     assert run([files["breastmnist_64"]], root / "out", "--sizes", "28,64", "--csv", str(root / "images.csv")) == 0
     assert run([files["adrenalmnist3d_resaved"]], root / "out", "--sizes", "28,32", "--csv", str(root / "volumes.csv")) == 0  # fmt: skip
     return root
+
+
+def table(made: Path, kind: str, size: int) -> list[dict[str, str]]:
+    """The lines of a CSV file at one size."""
+    text = (made / f"{kind}.csv").read_text()
+    return [row for row in csv.DictReader(text.splitlines()) if row["image_size"] == str(size)]
 
 
 # --- the oracle ------------------------------------------------------------------------------------------------------
@@ -136,10 +142,7 @@ CASES = [("images", "breastmnist_64", 28), ("images", "breastmnist_64", 64), ("v
 @pytest.mark.parametrize("how", NAMES.values())
 @pytest.mark.parametrize(("kind", "stem", "size"), CASES)
 def test_figures_are_those_of_plain_loops(made, files, kind, stem, size, how):
-    (row,) = [
-        row for row in csv.DictReader(open(made / f"{kind}.csv"))
-        if (row["by"], row["image_size"], row["distance"]) == ("ours", str(size), how)
-    ]  # fmt: skip
+    (row,) = [row for row in table(made, kind, size) if (row["by"], row["distance"]) == ("ours", how)]
     expected = by_hand(files[stem], size, how)
     assert (row["encoder"], row["queries"], row["queries_failed"]) == ("pixels32", "7", "0")
     assert {name: float(row[name]) for name in expected} == pytest.approx(
@@ -182,21 +185,22 @@ def test_concatenations_are_the_slices_in_their_order(made, files):
 @pytest.mark.parametrize(("kind", "dataset", "size"), [("images", "BreastMNIST", 28), ("images", "BreastMNIST", 64),
                                                        ("volumes", "AdrenalMNIST3D", 28)])  # fmt: skip
 def test_every_printed_figure_stands_below_ours(made, kind, dataset, size):
-    theirs = published().to_pandas().query("dataset == @dataset and image_size == @size")
-    found = [row for row in csv.DictReader(open(made / f"{kind}.csv")) if row["image_size"] == str(size)]
+    theirs = [row for row in published().to_pylist() if (row["dataset"], row["image_size"]) == (dataset, size)]
+    found = table(made, kind, size)
     assert [row["by"] for row in found] == ["ours"] * 2 + ["published"] * 9
     assert {row["comparable"] for row in found[2:]} == {"no"}, "pixels32 is none of theirs"
     by_name = {row["encoder"]: row for row in found[2:]}
-    assert list(by_name) == list(dict.fromkeys(theirs["encoder"]))
-    for row in theirs.itertuples():
-        shown = by_name[row.encoder]
+    assert list(by_name) == list(dict.fromkeys(row["encoder"] for row in theirs))
+    for row in theirs:
+        shown = by_name[row["encoder"]]
         assert shown["distance"] == "Euclidean"
-        assert shown[row.printed_metric] == ("" if np.isnan(row.value) else repr(round(100 * row.value, 6)))
-        assert (row.note or "") in shown["notes"]
+        expected = "" if row["value"] is None else repr(round(100 * row["value"], 6))
+        assert shown[row["printed_metric"]] == expected
+        assert (row["note"] or "") in shown["notes"]
 
 
 def test_sizes_that_the_paper_has_not_stand_alone(made):
-    found = [row for row in csv.DictReader(open(made / "volumes.csv")) if row["image_size"] == "32"]
+    found = table(made, "volumes", 32)
     assert [row["by"] for row in found] == ["ours", "ours"]
     assert "the paper has no figures of AdrenalMNIST3D at 32" in found[0]["notes"]
 
@@ -272,10 +276,12 @@ def test_what_is_done_is_skipped(made, files, capsys):
 
 
 def test_what_a_kill_leaves_is_finished(files, ray_session, tmp_path):
-    """Embeddings of which some files are there and no run.json, and searches and figures without theirs."""
-    file, root = files["breastmnist_64"], tmp_path / "out"
+    """Embeddings of which some files are there and no run.json, and searches and figures without theirs; the file's name is another size's."""
+    file, root = tmp_path / "breastmnist_224.npz", tmp_path / "out"
+    file.write_bytes(files["breastmnist_64"].read_bytes())
     assert run([file], root, "--csv", str(tmp_path / "before.csv")) == 0
-    place = root / "breastmnist_64"
+    assert "breastmnist_224.npz has images of 64; its name says 224" in (tmp_path / "before.csv").read_text()
+    place = root / "breastmnist_224"
     parts = sorted(place.glob("embeddings/encoder=pixels32/*.parquet"))
     parts[0].unlink()
     for dataset in ("embeddings/encoder=pixels32", "neighbors/pixels32/exact-l2", "metrics"):

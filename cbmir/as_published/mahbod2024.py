@@ -202,7 +202,7 @@ def _said(found: Sequence[Line]) -> list[str]:
     """What holds for the whole table."""
     paper = papers()[NAME]
     said = [
-        "In percent. Ours: each test image, or volume, asks all training ones by exact search, and its first five neighbors count; [95 % intervals over queries].",
+        "In percent. Ours: each test image, or volume, asks all training ones by exact search, and its five nearest count; in brackets 95 % intervals over them.",
     ]
     if any(line.is_published for line in found):
         said.append(
