@@ -48,6 +48,7 @@ MAY_IMPORT = {
         "select",
         "sql_files",
         "store",
+        "volumetric.place",
     ),
     "references": ("references", "schemas"),
     "sql_files": ("errors",),
