@@ -83,11 +83,7 @@ def comparable(sources: Sources, sets: list[MedSetHere]) -> pa.Table:
         for here in sets:
             if here.why_not is None and _is_theirs(made, here) and _asks(sources, run["parameters"], here):
                 base, size = sizes.get(encoder, (who, here.zoom or here.size))
-                moved = (
-                    f"images brought to this size from {here.size} pixels, not the published file of this size"
-                    if size != here.size
-                    else None
-                )
+                moved = _moved(here) if size != here.size else None
                 row = {
                     "encoder": encoder,
                     "index": index,
@@ -116,9 +112,14 @@ def identity(encoder: str, run: dict[str, Any]) -> tuple[str | None, str | None]
     return asked, "weights given as a file" if spec.get("weights") else None
 
 
+def _moved(here: MedSetHere) -> str:
+    how = "volumes resampled to this size" if here.zoom else "images brought to this size"
+    return f"{how} from {here.size} {'voxels' if here.zoom else 'pixels'}, not the published file of this size"
+
+
 def _is_theirs(run: dict[str, Any], here: MedSetHere) -> bool:
     """Whether vectors are of images, or of volumes the concatenation of all slices; other reductions are nobody's in the paper."""
-    return run["stage"] != STAGE or run["parameters"]["reduction"] == f"concat{here.zoom or here.size}"
+    return run["stage"] != STAGE or run["parameters"].get("reduction") == f"concat{here.zoom or here.size}"
 
 
 def _preference(row: dict[str, Any]) -> tuple:
