@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from cbmir.cli_studies import STUDIES
+from cbmir.cli_studies import STUDIES, run_as_published
 from cbmir.cli_volumes import VOLUMES
 from cbmir.errors import UserError
 from cbmir.flags import parse
@@ -204,10 +204,15 @@ def _report(a: argparse.Namespace) -> None:
 
 def _run(a: argparse.Namespace) -> None:
     from cbmir.evaluating.options import EvaluateOptions
+    from cbmir.flags.published import refuse_as_published_flags
     from cbmir.flags.source import source_options
     from cbmir.run import RunOptions, run
     from cbmir.search import SearchOptions
 
+    if a.as_published:
+        run_as_published(a)
+        return
+    refuse_as_published_flags(a)
     if a.source and not a.roots:
         raise UserError(f"source {a.source} without ROOT; expected cbmir run SOURCE ROOT... --study DIR")
     search = SearchOptions(

@@ -46,6 +46,18 @@ def _image_size(a: argparse.Namespace) -> None:
     study_image_size(Study(a.study), a.encoder, image_size_options(a), asked=a.words)
 
 
+def run_as_published(a: argparse.Namespace) -> None:
+    """`cbmir run --as-published`: a paper's protocol, and its table."""
+    from cbmir.as_published.mahbod2024 import csv_text
+    from cbmir.flags.published import published_run_options
+    from cbmir.published_run import run_mahbod2024
+
+    lines = run_mahbod2024(Study(a.study), a.encoder, published_run_options(a))
+    if a.csv:
+        with open(a.csv, "w", newline="", encoding="utf-8") as stream:
+            stream.write(csv_text(lines))
+
+
 STUDIES: dict[str, Callable[[argparse.Namespace], None]] = {
     "study index-size": _index_size,
     "study encoders": _encoders,

@@ -18,7 +18,6 @@ from cbmir.embed import embed
 from cbmir.embedding.plan import resolve_all
 from cbmir.embedding.source import packed_for
 from cbmir.encoders.names import detailed, without_detail
-from cbmir.encoders.table import resolve
 from cbmir.errors import UserError
 from cbmir.evaluate import evaluate
 from cbmir.evaluating.beforehand import evaluated_with, refuse_searches
@@ -33,6 +32,7 @@ from cbmir.sizing.enlarged import enlarged_lines
 from cbmir.sizing.options import ImageSizeOptions
 from cbmir.sizing.question import question
 from cbmir.sizing.table import size_text
+from cbmir.sizing.weights import weights_at_sizes
 from cbmir.store import Study, path_name, run_record
 
 Say = Callable[[str], None]
@@ -44,7 +44,7 @@ def study_image_size(
     """Embed, search and evaluate every encoder at every size, publish image_sizes, and tell what each size costs -> its run.json."""
     options.refuse_nonsense()
     names = {detailed(encoder, size): encoder for encoder in dict.fromkeys(encoders) for size in options.sizes}
-    making = replace(options.embed, weights=_weights(options.embed.weights, names))
+    making = replace(options.embed, weights=weights_at_sizes(options.embed.weights, names))
     specs = resolve_all(list(names), making)  # misuse is said long before anything is embedded
     study.require("manifest")
     if making.packed:
@@ -68,21 +68,6 @@ def study_image_size(
     )
     say(size_text(study, sizes, bases, options.ks))
     return record
-
-
-def _weights(given: dict[str, str], names: dict[str, str]) -> dict[str, str]:
-    """--weights of the encoders as they were named -> of each at every size; `names`: that at a size -> the one given."""
-    encoders = list(dict.fromkeys(names.values()))
-    unknown = [name for name in given if name and name not in encoders]
-    if unknown:
-        raise UserError(f"--weights {unknown[0]}=...: no such --encoder; found: {', '.join(encoders)}")
-    takers = [encoder for encoder in encoders if (spec := resolve(encoder)).needs_weights and not spec.is_random]
-    if "" in given and len(takers) != 1:
-        raise UserError(
-            f"--weights FILE fits one encoder; {len(takers)} of those named take weights; give --weights NAME=FILE for each"
-        )
-    files = {takers[0]: given[""]} if "" in given else given
-    return {name: files[encoder] for name, encoder in names.items() if encoder in files}
 
 
 def _evaluation(study: Study, options: ImageSizeOptions, asked: SearchOptions, names: list[str]) -> EvaluateOptions:

@@ -50,6 +50,7 @@ MAY_IMPORT = {
         "select",
         "sql_files",
         "store",
+        "volumetric.place",
     ),
     "references": ("references", "schemas"),
     "sql_files": ("errors",),
@@ -249,7 +250,7 @@ MAY_IMPORT = {
     ),
     "effort": ("commands", "sweeping", "evaluating.overlap", "holding", "searching", "store", "vectors"),
     "evaluate": ("as_published", "classifying", "evaluating", "errors", "progress", "store"),
-    "as_published": ("as_published", "classifying", "errors", "select", "sql_files", "store"),
+    "as_published": ("as_published", "classifying", "errors", "references", "select", "sql_files", "store"),
     "classifying": ("classifying", "commands", "errors", "schemas", "select", "sql_files", "store", "vectors"),
     "probe": ("classifying", "errors", "progress", "schemas", "searching.searchers", "select", "store", "vectors"),
     "querying": (
@@ -391,6 +392,7 @@ def test_every_part_is_known_to_the_rules():
         "study",
         "doctor",
         "volume_run",
+        "published_run",
     }
     parts = {name_of(file).split(".")[0] for file in FILES}
     assert parts == composing | {name.split(".")[0] for name in MAY_IMPORT}

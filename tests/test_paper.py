@@ -154,9 +154,9 @@ def test_an_independent_figure(study):
     assert found[28, "BiomedCLIP"]["ACC@1"][1] == f"{100 * np.mean(right):.2f}"
 
 
-def ours_of(study: Study) -> set[tuple[int, str]]:
-    """Rows of BreastMNIST in which the study has figures."""
-    found = sets_table(tables(study)["mahbod2024_breastmnist"])
+def ours_of(study: Study, name: str = "mahbod2024_breastmnist") -> set[tuple[int, str]]:
+    """Rows of a set in which the study has figures."""
+    found = sets_table(tables(study)[name])
     return {key for key, line in found.items() if any(cells[1] != "--" for cells in line.values())}
 
 
@@ -260,20 +260,19 @@ def test_images_brought_to_a_size_are_marked(tmp_path):
     assert study.require("paper")["inputs"].keys() == {"manifest", "metrics"}
 
 
-def test_volumes_stand_beside_nothing(tmp_path):
+def adrenal(tail: str) -> list[dict]:
+    """Rows of AdrenalMNIST3D, of its file of 64 voxels."""
     rows = []
     for split, count in (("train", 1188), ("val", 98), ("test", 298)):
         for i in range(count):
-            uri = f"adrenalmnist3d_64.npz#array={split}_images&row={i}&slice=0"
-            rows.append(
-                {
-                    "image_id": f"{split}/{i}",
-                    "uri": uri,
-                    "dataset": "adrenalmnist3d_64",
-                    "split": split,
-                    "labels": [CLASSES[i % 2]],
-                }
-            )
+            uri = f"adrenalmnist3d_64.npz#array={split}_images&row={i}{tail}"
+            rows.append({"image_id": f"{split}/{i}", "uri": uri, "dataset": "adrenalmnist3d_64", "split": split})
+            rows[-1]["labels"] = [CLASSES[i % 3 == 0]]
+    return rows
+
+
+def test_slices_stand_beside_nothing(tmp_path):
+    rows = adrenal("&slice=0")
     study = make_study(tmp_path / "study", rows)
     embedded(study, rows, "uni", seed=1)
     scored(study, "uni")
@@ -281,6 +280,33 @@ def test_volumes_stand_beside_nothing(tmp_path):
     assert all(cells[1] == "--" for line in sets_table(text).values() for cells in line.values())
     assert "each slice of a volume is an image" in text
     assert "printed as 63.67: not k/298" in text
+
+
+@pytest.mark.parametrize(
+    ("tail", "size", "beside"),
+    [("&slice=32", 64, {(64, "UNI")}), ("&zoom=28&slice=14", 28, {(28, "UNI")}), ("&zoom=30&slice=15", 30, set())],
+)
+def test_volumes_stand_beside_volumes_by_their_concatenated_slices(tmp_path, tail, size, beside):
+    rows = adrenal(tail)
+    make_study(tmp_path / "study", rows)
+    study = make_study(tmp_path / "study" / "volumes", rows)
+    study.write_json(study.run_of("manifest") | {"stage": "volumes"}, "manifest", "run.json")
+    for number, reduction in enumerate((f"concat{size}", "concat8", "mean")):
+        record = {
+            "stage": "volumes",
+            "parameters": {"source": "uni", "reduction": reduction},
+            "inputs": {"embeddings": None},
+        }
+        embedded(study, rows, f"uni~{reduction}", seed=number, asked="uni", **record)
+    scored(study, "uni~concat8", "uni~mean")
+    assert ours_of(study, "mahbod2024_adrenalmnist3d") == set()
+    scored(study, f"uni~concat{size}")
+    assert ours_of(study, "mahbod2024_adrenalmnist3d") == beside
+    text = tables(study)["mahbod2024_adrenalmnist3d"]
+    resampled = beside and size != 64
+    assert ("volumes resampled to this size from 64 voxels, not the published file of this size" in text) == bool(
+        resampled
+    )
 
 
 def test_the_first_papers_layout(study):

@@ -28,6 +28,7 @@ class Options:
     image_root: dict[str, str] = field(default_factory=dict)  # dataset ('': all others) -> where relative paths begin
     axis: int | None = None  # of a volume, along which it is cut
     every: int = 1  # of so many slices of a volume one is kept
+    zoom: int | None = None  # voxels a side to which volumes are resampled
     window: tuple[float, float] | None = None  # center and width, in the volume's own values
     protocol: str | None = None  # a published selection of rows, by name
     missing_images: str = "keep"  # or 'drop': rows whose image is not there
@@ -57,7 +58,7 @@ class Protocol:
 class Source:
     """One kind of collection that `cbmir manifest` reads.
 
-    takes         which of the options that not every source understands: columns, one_hot, separator, image_root, axis, window
+    takes         which of the options that not every source understands: columns, one_hot, separator, image_root, axis, zoom, window
     lists_files   its rows come from a listing of files, so that no image can be missing
     deidentifies  ids are hashed unless a person says otherwise
     protocols     published selections of its rows, by name
@@ -139,13 +140,21 @@ SOURCES: dict[str, Source] = {
         "cbmir.datasets.medmnist",
         "MedMNIST .npz files, 2D and 3D",
         "cbmir manifest medmnist breastmnist_224.npz --study study",
-        takes=("axis",),
+        takes=("axis", "zoom"),
         lists_files=True,
     ),
 }
 
 
-_SOME = ("columns", "one_hot", "separator", "image_root", "axis", "window")  # options that not every source takes
+_SOME = (
+    "columns",
+    "one_hot",
+    "separator",
+    "image_root",
+    "axis",
+    "zoom",
+    "window",
+)  # options that not every source takes
 _FLAGS = {"columns": "--column", "one_hot": "--one-hot", "image_root": "--image-root"}
 
 

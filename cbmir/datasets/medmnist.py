@@ -1,7 +1,7 @@
 """medmnist: the .npz files of MedMNIST (Yang et al. 2023), 2D and 3D, any size.
 
 A row's uri is `FILE.npz#array=train_images&row=12`; a volume's slices are rows of their own, with `&slice=5` (and `&axis=1`
-where they are not cut along the first axis), `volume_id` and `slice`. Class names and modality follow the collection's own
+where they are not cut along the first axis, and `&zoom=28` where they are resampled to that many voxels a side), `volume_id` and `slice`. Class names and modality follow the collection's own
 list where the file's name says which set it is; elsewhere classes are 'class 0', 'class 1' ...
 """
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cbmir.datasets import Options
 from cbmir.datasets.class_labels import class_lists
@@ -28,6 +29,7 @@ from cbmir.images.npz import open_array
 from cbmir.store import open_filesystem
 
 SPLITS = ("train", "val", "test")
+ZOOMS = (2, 512)  # voxels a side
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,13 @@ class NpzFile:
 
 def read(roots: list[str], options: Options, remarks: Remarks) -> pa.Table:
     """MedMNIST files, or directories of them -> rows; a file that cannot be read is named and the others are kept."""
+    if options.zoom is not None and not ZOOMS[0] <= options.zoom <= ZOOMS[1]:
+        raise UserError(f"--zoom {options.zoom}; expected {ZOOMS[0]} to {ZOOMS[1]} voxels a side")
     files = _files(roots, options.constants.get("dataset"), remarks)
     tables, first = [], None
     for file in files:
         try:
-            tables.append(_read_one(file, options.axis, remarks))
+            tables.append(_read_one(file, options, remarks))
         except UserError as error:
             first = first or error
             remarks.add("unreadable_file", str(error), file=file.address)
@@ -56,7 +60,16 @@ def read(roots: list[str], options: Options, remarks: Remarks) -> pa.Table:
     table = pa.concat_tables(tables)
     if options.axis is not None and table["slice"].null_count == len(table):
         raise UserError(f"--axis {options.axis}: none of the files holds volumes; leave it out")
+    _refuse_zoomed_images(table, options.zoom)
     return table
+
+
+def _refuse_zoomed_images(table: pa.Table, zoom: int | None) -> None:
+    images = table.filter(pc.is_null(table["slice"]))["dataset"]
+    if zoom is not None and len(images):
+        raise UserError(
+            f"--zoom {zoom}: {images[0].as_py()} holds images, and volumes alone are resampled; leave it out, or read volumes by themselves"
+        )
 
 
 def _files(roots: list[str], dataset: str | None, remarks: Remarks) -> list[NpzFile]:
@@ -83,8 +96,8 @@ def _prefixes(files: list[Found], stems: list[str], dataset: str | None) -> list
     return [f"{tops[file.top]}/{file.relative[: -len('.npz')]}" for file in files]
 
 
-def _read_one(file: NpzFile, axis: int | None, remarks: Remarks) -> pa.Table:
-    names = _array_names(file.address)
+def _read_one(file: NpzFile, options: Options, remarks: Remarks) -> pa.Table:
+    names = array_names(file.address)
     present = [split for split in SPLITS if f"{split}_images" in names and f"{split}_labels" in names]
     if not present:
         raise UserError(
@@ -94,7 +107,7 @@ def _read_one(file: NpzFile, axis: int | None, remarks: Remarks) -> pa.Table:
     for split in present:
         try:
             shapes[split], labels = _arrays(file, split)
-            parts.append(_split_rows(file, split, shapes[split], labels, axis or 0, remarks))
+            parts.append(_split_rows(file, split, shapes[split], labels, options, remarks))
         except UserError as error:
             problems.append(error)
     if not parts:
@@ -105,7 +118,7 @@ def _read_one(file: NpzFile, axis: int | None, remarks: Remarks) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def _array_names(address: str) -> list[str]:
+def array_names(address: str) -> list[str]:
     """Names of a .npz's arrays; UserError for a file that is none."""
     fs, path = open_filesystem(address)
     try:
@@ -144,10 +157,11 @@ def _arrays(file: NpzFile, split: str) -> tuple[tuple[int, ...], np.ndarray]:
 
 
 def _split_rows(
-    file: NpzFile, split: str, shape: tuple[int, ...], labels: np.ndarray, axis: int, remarks: Remarks
+    file: NpzFile, split: str, shape: tuple[int, ...], labels: np.ndarray, options: Options, remarks: Remarks
 ) -> pa.Table:
     """One array of images -> its rows: (n, h, w), (n, h, w, 1 or 3), or volumes (n, d, h, w), (n, d, h, w, 1)."""
-    slices = shape[1 + axis] if _are_volumes(file, split, shape) else 1
+    axis = options.axis or 0
+    slices = (options.zoom or shape[1 + axis]) if _are_volumes(file, split, shape) else 1
     where = f"{file.address}#array={split}_images"
     present, unknown = class_lists(labels, file.known, where, remarks)
     row = pa.array(np.repeat(np.arange(shape[0]), slices))  # of each slice
@@ -158,7 +172,8 @@ def _split_rows(
     if _are_volumes(file, split, shape):
         number = pa.array(np.tile(np.arange(slices, dtype=np.int32), shape[0]))
         ids, volumes = spliced("", volume, "#", number), volume
-        uri = spliced("", uri, f"&axis={axis}&slice=" if axis else "&slice=", number)
+        cut = (f"&axis={axis}" if axis else "") + (f"&zoom={options.zoom}" if options.zoom else "")
+        uri = spliced("", uri, f"{cut}&slice=", number)
     constant = {"dataset": file.dataset, "split": split}
     constant |= {name: getattr(file.known, name) if file.known else None for name in ("modality", "region")}
     columns = {name: pa.repeat(pa.scalar(value, pa.string()), len(row)) for name, value in constant.items()}

@@ -84,7 +84,7 @@ COMMANDS = {
     ),
     "report": ("write one HTML file with figures, charts and galleries", "cbmir report --study study"),
     "run": (
-        "manifest, embed, index, search, evaluate and report in one go; what is done is skipped",
+        "manifest, embed, index, search, evaluate and report in one go, or a paper's protocol (--as-published); what is done is skipped",
         "cbmir run csv images.csv --study study --encoder pixels32 --encoder timm:mobilenetv2_100",
     ),
     "sql": (

@@ -96,6 +96,12 @@ def _pixels(command: ArgumentParser) -> None:
         help="of each volume only the slices 0, N, 2N ...; images that are in no volume are all kept (default 1: every slice)",
     )
     command.add_argument(
+        "--zoom",
+        type=int,
+        metavar="N",
+        help="medmnist: volumes are resampled to N x N x N voxels by cubic splines before they are cut",
+    )
+    command.add_argument(
         "--window", type=window, metavar="CENTER,WIDTH", help="nifti: values shown as black to white, e.g. 40,400"
     )
 
@@ -110,6 +116,7 @@ def source_options(arguments: Namespace) -> Options:
         image_root=dict(arguments.image_root),
         axis=arguments.axis,
         every=arguments.every,
+        zoom=arguments.zoom,
         window=arguments.window,
         protocol=arguments.protocol,
         missing_images=arguments.missing_images,

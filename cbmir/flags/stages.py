@@ -16,6 +16,7 @@ from cbmir.flags.common import (
 )
 from cbmir.flags.graphs import index_device, index_options, metric
 from cbmir.flags.kinds import ks, seeds
+from cbmir.flags.published import as_published
 from cbmir.flags.source import source
 
 
@@ -279,4 +280,5 @@ def run(command: ArgumentParser) -> None:
     index_options(command)
     command.add_argument("--k", type=ks, metavar="K,K", help="depths of the metrics (default 1,3,5,10)")
     evaluate_options(command)
+    as_published(command)
     overwrite(command)

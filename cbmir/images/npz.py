@@ -23,10 +23,11 @@ from cbmir.images.limits import refuse_large
 from cbmir.images.parts import number
 from cbmir.images.raster import stretch
 
-PARTS = {"array", "row", "slice", "axis"}  # what may stand behind '#'
+PARTS = {"array", "row", "slice", "axis", "zoom"}  # what may stand behind '#'
 _MOST_ROW_BYTES = 1 << 31  # an image or a volume
 _MOST_HEADER_BYTES = 1 << 16  # NumPy itself believes no header of more than 10,000
 _STEP = 1 << 24  # bytes read at once when skipping forward
+_MOST_VOXELS = 1 << 27  # of a volume that is zoomed, before and after: splines take eight bytes for each
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack without bound, and NumPy writes none of them
 
 
@@ -69,6 +70,7 @@ class RowStream:
 _lock = threading.Lock()  # around what follows
 _open_streams: dict[tuple, RowStream] = {}  # one process, one file at a time
 _last_row: dict = {}  # slices of a volume come one after the other
+_last_zoomed: dict = {}  # the same, of volumes at another size
 
 
 @atexit.register
@@ -79,13 +81,17 @@ def _close_streams() -> None:
 
 
 def read_row(location: str, part: dict[str, str]) -> np.ndarray:
-    """Row `part['row']` (and `part['slice']` along `part['axis']` of a volume) of array `part['array']` -> (H, W, 3) uint8."""
+    """Row `part['row']` of array `part['array']` -> (H, W) or (H, W, 3) uint8; of a volume `part['slice']` along `part['axis']`.
+
+    part['zoom']: the volume's side in voxels, to which it is resampled by cubic splines before it is cut.
+    """
     if "array" not in part or "row" not in part:
         raise ImageError("an image in a .npz is FILE.npz#array=NAME&row=NUMBER", stage="read")
     row, index, axis = number(part, "row"), number(part, "slice", 0), number(part, "axis", 0)
     try:
         with _lock:
             values = _row(location, part["array"], row)
+            values = _zoomed(values, number(part, "zoom")) if "zoom" in part else values
         return _as_bytes(_slice(values, index, axis) if "slice" in part else values)
     except ImageError:
         raise
@@ -113,6 +119,30 @@ def _row(location: str, array: str, row: int) -> np.ndarray:
         raise
     _open_streams[key] = stream
     _last_row.update(at=(key, row), values=values)
+    return values
+
+
+def _zoomed(volume: np.ndarray, side: int) -> np.ndarray:
+    """A volume (d, h, w) or (d, h, w, 1) -> (side, side, side) of the same type, as scipy.ndimage.zoom with cubic splines gives it; unchanged if it has that size."""
+    if _last_zoomed.get("of") is volume and _last_zoomed["side"] == side:
+        return _last_zoomed["values"]
+    _last_zoomed.clear()
+    if volume.ndim == 4 and volume.shape[3] == 1:
+        values = volume[..., 0]
+    elif volume.ndim == 3:
+        values = volume
+    else:
+        raise ImageError(f"zoom of an array row of shape {volume.shape}; expected a volume (d, h, w)", stage="read")
+    if side < 1 or max(side**3, values.size) > _MOST_VOXELS:
+        raise ImageError(
+            f"zoom={side} of {' x '.join(map(str, values.shape))} voxels; expected 1 to {_MOST_VOXELS >> 20} Mi voxels",
+            stage="read",
+        )
+    if values.shape != (side,) * 3:
+        from scipy.ndimage import zoom
+
+        values = zoom(values, [side / length for length in values.shape], order=3)
+    _last_zoomed.update(of=volume, side=side, values=values)
     return values
 
 

@@ -19,7 +19,7 @@ from cbmir.images.parts import number, refuse_others
 __all__ = ["is_whole_file", "kept_bytes", "read_bytes", "read_image", "read_pixels", "split_uri"]
 
 read_bytes = files.read_bytes
-_PARTS = {"array", "row", "slice", "frame", "axis", "time", "window", "files"}  # what may stand behind '#'
+_PARTS = {"array", "row", "slice", "frame", "axis", "time", "window", "files", "zoom"}  # what may stand behind '#'
 _MOST_KEPT = 1 << 30  # bytes
 _last: tuple[tuple, bytes] | None = (
     None  # the last file of which a part was read: its parts are read one after the other

@@ -11,6 +11,7 @@ import pyarrow as pa
 from cbmir.datasets.medmnist_sets import SETS, known_set, published_size
 from cbmir.report.sources import Sources
 from cbmir.select import attach, select_where
+from cbmir.volumetric.place import STAGE, is_of_volumes
 
 COMPARABLE = pa.schema(
     [("encoder", pa.string()), ("index", pa.string()), ("dataset", pa.string()), ("image_size", pa.int32()), ("cbmir_encoder", pa.string()),
@@ -29,13 +30,14 @@ class MedSetHere:
     train: np.ndarray  # ascending keys
     test: np.ndarray
     is_whole: bool  # as many images as were published
-    is_volumes: bool
+    is_slices: bool  # of volumes
+    zoom: int | None = None  # voxels a side to which volumes were resampled
 
     @property
     def why_not(self) -> str | None:
         """Why none of its figures can stand beside the paper's."""
-        if self.is_volumes:
-            return "here each slice of a volume is an image, there a volume is"
+        if self.is_slices:
+            return "here each slice of a volume is an image, there a volume is: the study of volumes has such figures"
         if not self.is_whole:
             return "not as many images as were published"
         return None if self.size else "the file's name does not say the size of its images"
@@ -44,9 +46,10 @@ class MedSetHere:
 def sets_here(sources: Sources, printed: list[str]) -> list[MedSetHere]:
     """The sets that the paper has tables of, by the names of the files that the manifest's images lie in."""
     names = {id(SETS[name.lower()]): name for name in printed}
-    query = "SELECT dataset, list(DISTINCT regexp_extract(uri, '([^/]+)\\.npz#', 1)) FROM manifest GROUP BY dataset ORDER BY dataset"
-    found = []
-    for dataset, stems in sources.connection.execute(query).fetchall():
+    query = """SELECT dataset, list(DISTINCT regexp_extract(uri, '([^/]+)\\.npz#', 1)), max(regexp_extract(uri, '[#&]zoom=([0-9]+)', 1))
+               FROM manifest GROUP BY dataset ORDER BY dataset"""
+    found, of_volumes = [], is_of_volumes(sources.study)
+    for dataset, stems, zoom in sources.connection.execute(query).fetchall():
         known = known_set(stems[0]) if len(stems) == 1 and stems[0] else None
         if id(known) in names:
             keys = {split: _keys(sources, dataset, split) for split in ("train", "test")}
@@ -60,7 +63,8 @@ def sets_here(sources: Sources, printed: list[str]) -> list[MedSetHere]:
                     keys["train"],
                     keys["test"],
                     whole,
-                    known.volumes,
+                    known.volumes and not of_volumes,
+                    int(zoom) if zoom else None,
                 )
             )
     return found
@@ -74,17 +78,14 @@ def comparable(sources: Sources, sets: list[MedSetHere]) -> pa.Table:
     sizes, unknown = _image_sizes(sources), why_no_sizes(sources) is not None
     rows: dict[tuple, dict[str, Any]] = {}
     for (encoder, index), run in sources.neighbors_runs.items():
-        who, remark = _identity(encoder, sources.embeddings_runs[encoder])
-        if unknown and _is_at_a_size(sources.embeddings_runs[encoder]):
+        made = sources.embeddings_runs[encoder]
+        who, remark = identity(encoder, made)
+        if unknown and _is_at_a_size(made):
             continue
         for here in sets:
-            if here.why_not is None and _asks(sources, run["parameters"], here):
-                base, size = sizes.get(encoder, (who, here.size))
-                moved = (
-                    f"images brought to this size from {here.size} pixels, not the published file of this size"
-                    if size != here.size
-                    else None
-                )
+            if here.why_not is None and _is_theirs(made, here) and _asks(sources, run["parameters"], here):
+                base, size = sizes.get(encoder, (who, here.zoom or here.size))
+                moved = _moved(here) if size != here.size else None
                 row = {
                     "encoder": encoder,
                     "index": index,
@@ -102,7 +103,7 @@ def comparable(sources: Sources, sets: list[MedSetHere]) -> pa.Table:
     return pa.Table.from_pylist(list(rows.values()), schema=COMPARABLE)
 
 
-def _identity(encoder: str, run: dict[str, Any]) -> tuple[str | None, str | None]:
+def identity(encoder: str, run: dict[str, Any]) -> tuple[str | None, str | None]:
     """Embeddings -> the name that cbmir has for what made them, whatever they are called here, and a remark; None: nobody's in the paper's tables."""
     spec = run.get("spec") or {}
     if run.get("random_weights") is not None or "source_dim" in run:  # reduced vectors have the spec of their source
@@ -111,6 +112,16 @@ def _identity(encoder: str, run: dict[str, Any]) -> tuple[str | None, str | None
         return encoder, "imported vectors"
     asked = str(spec.get("asked", "")).rpartition("=")[2]
     return asked, "weights given as a file" if spec.get("weights") else None
+
+
+def _moved(here: MedSetHere) -> str:
+    how = "volumes resampled to this size" if here.zoom else "images brought to this size"
+    return f"{how} from {here.size} {'voxels' if here.zoom else 'pixels'}, not the published file of this size"
+
+
+def _is_theirs(run: dict[str, Any], here: MedSetHere) -> bool:
+    """Whether vectors are of images, or of volumes the concatenation of all slices; other reductions are nobody's in the paper."""
+    return run["stage"] != STAGE or run["parameters"].get("reduction") == f"concat{here.zoom or here.size}"
 
 
 def _preference(row: dict[str, Any]) -> tuple:

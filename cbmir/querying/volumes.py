@@ -72,5 +72,5 @@ def _arrays(uri: str, location: str, part: dict[str, str]) -> str | None:
     if len(shape) < 3 or (len(shape) == 3 and shape[2] in (1, 3)):
         return None
     axis = number(part, "axis", 0)
-    count = shape[axis if axis in (0, 1, 2) else 0]
+    count = number(part, "zoom", 0) or shape[axis if axis in (0, 1, 2) else 0]
     return f"a volume of {' x '.join(map(str, shape[:3]))}; name one of its {count} slices: {uri}&slice={count // 2} (0 to {count - 1})"

@@ -67,7 +67,7 @@ def _manifest(run: dict[str, Any]) -> list[str]:
         words += ["--one-hot", column]
     for dataset in said.get("image_root") or {}:
         words += ["--image-root", f"{dataset}={IMAGES}" if dataset else IMAGES]
-    for key in ("separator", "axis", "every", "protocol", "missing_images", "seed"):
+    for key in ("separator", "axis", "every", "zoom", "protocol", "missing_images", "seed"):
         if said.get(key) is not None:
             words += [f"--{key.replace('_', '-')}", str(said[key])]
     if said.get("window"):

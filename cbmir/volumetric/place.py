@@ -13,8 +13,13 @@ STAGE = "volumes"  # in the run.json of its manifest, and of vectors that slices
 
 def volumes_of(slices: Study) -> Study:
     """The study of volumes of a study of images; it need not be there yet."""
-    place, mark, options = slices.address.partition("?")  # of an object store: s3://bucket/study?endpoint_override=...
-    return Study(f"{place.rstrip('/')}/{DIRECTORY}{mark}{options}")
+    return within(slices, DIRECTORY)
+
+
+def within(outer: Study, directory: str) -> Study:
+    """The study in a directory of another one's."""
+    place, mark, options = outer.address.partition("?")  # of an object store: s3://bucket/study?endpoint_override=...
+    return Study(f"{place.rstrip('/')}/{directory}{mark}{options}")
 
 
 def slices_of(volumes: Study) -> Study:
