@@ -245,14 +245,18 @@ MAY_IMPORT = {
     "querying": (
         "querying",
         "datasets.dicom_files",
+        "datasets.dicom_tree",
         "datasets.folder",
         "datasets.listing",
         "datasets.remarks",
         "encoders",
         "errors",
         "images",
+        "patience",
+        "reducing",
         "select",
         "store",
+        "vectors",
     ),
     "removing": (
         "removing",
@@ -363,6 +367,8 @@ def test_every_part_is_known_to_the_rules():
         "query",
         "study",
         "doctor",
+        "volume_lookup",
+        "volume_query",
         "volume_run",
     }
     parts = {name_of(file).split(".")[0] for file in FILES}

@@ -29,33 +29,34 @@ class LateInteraction:
     def all_of(self, queries: np.ndarray) -> Iterator[tuple[np.ndarray, Found]]:
         """Blocks of the ascending `queries` with their k nearest volumes of the whole gallery."""
         for block in self._blocks(queries):
-            asked = self.slices.load(block)
-            yield block, self._exact(asked, self._survivors(asked))
+            yield block, self.nearest_to(self.slices.load(block), k=self.k)
 
     def among(self, queries: np.ndarray, candidates: np.ndarray) -> Iterator[tuple[np.ndarray, Found]]:
         """The same of each query's candidates alone, (n, c) keys with NO_KEY in empty places."""
         for block in self._blocks(queries):
             near = candidates[np.searchsorted(queries, block)]
             row, place = np.nonzero(near != NO_KEY)
-            yield block, self._exact(self.slices.load(block), (row, near[row, place]))
+            yield block, self._exact(self.slices.load(block), (row, near[row, place]), self.k)
 
     def _blocks(self, queries: np.ndarray) -> Iterator[np.ndarray]:
         yield from (np.sort(block) for block in self.slices.batches(queries))
 
-    def _survivors(self, asked: Volumes) -> tuple[np.ndarray, np.ndarray]:
+    def nearest_to(self, asked: Volumes, *, k: int) -> Found:
+        """The k nearest volumes of the whole gallery to volumes whose slices need not be the study's; `asked.keys` ascend."""
+        return self._exact(asked, self._survivors(asked, k), k)
+
+    def _survivors(self, asked: Volumes, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Pairs (row of the query, key of the volume) that rounding cannot exclude from the first k."""
         mine = self._sides(asked.vectors, torch.float32)
         distances = np.full((len(asked.keys), len(self.gallery)), np.inf)
         off = 0.0
-        for batch in self.slices.batches(self.gallery):
-            theirs = self.slices.load(batch)
-            gallery = self._sides(theirs.vectors, torch.float32)
-            distances[:, np.searchsorted(self.gallery, batch)] = about(
+        for theirs, gallery in self._prepared():
+            distances[:, np.searchsorted(self.gallery, theirs.keys)] = about(
                 mine, asked.counts, gallery, theirs.counts, self.metric
             )
             off = max(off, rounding(mine, gallery, self.metric))
         distances[self._excluded(asked.keys)] = np.inf
-        deep = min(self.k, distances.shape[1])
+        deep = min(k, distances.shape[1])
         least = np.partition(distances, deep - 1, axis=1)[:, deep - 1]
         row, place = np.nonzero(np.isfinite(distances) & (distances <= least[:, None] + 2 * off))
         return row, self.gallery[place]
@@ -68,56 +69,64 @@ class LateInteraction:
             excluded |= (mine[:, c, None] == theirs[None, :, c]) & (mine[:, c, None] >= 0)
         return excluded
 
-    def _exact(self, asked: Volumes, pairs: tuple[np.ndarray, np.ndarray]) -> Found:
+    def _exact(self, asked: Volumes, pairs: tuple[np.ndarray, np.ndarray], k: int) -> Found:
         """Distances of the pairs in float64, and the first k of each query."""
         row, key = pairs
         mine = self._sides(asked.vectors, torch.float64)
         order = np.argsort(key, kind="stable")
         row, key = row[order], key[order]
         distances = np.empty(len(row))
-        for volume, theirs in self._each(np.unique(key)):
-            here = slice(*np.searchsorted(key, [volume, volume + 1]))
-            counts = asked.counts[row[here]]
-            rows = _ranges(asked.starts[row[here]], counts)
-            distances[here] = exactly(mine.of(rows), counts, theirs, self.metric)
+        for loaded in self._loaded(np.unique(key)):
+            for volume, theirs, _ in self._each_of(loaded):
+                here = slice(*np.searchsorted(key, [volume, volume + 1]))
+                counts = asked.counts[row[here]]
+                rows = ranges(asked.starts[row[here]], counts)
+                distances[here] = exactly(mine.of(rows), counts, theirs, self.metric)
         distances = distances.astype(np.float32)
         order = np.lexsort((key, distances, row))
-        return first_k(asked.keys, asked.keys[row[order]], key[order], distances[order], k=self.k)
+        return first_k(asked.keys, asked.keys[row[order]], key[order], distances[order], k=k)
 
     def matches(self, queries: np.ndarray, neighbors: np.ndarray, *, most: int) -> Iterator[list[Match]]:
         """Of pairs of volumes (n,), (n,): up to `most` pairs of their slices each, the nearest first; a block of queries at a time."""
         for block in self._blocks(np.unique(queries)):
-            asked = self.slices.load(block)
-            mine = self._sides(asked.vectors, torch.float64)
             here = np.isin(queries, block)
-            found = []
-            for volume, theirs, slice_keys in self._each_with_keys(np.unique(neighbors[here])):
-                for query in np.unique(queries[here & (neighbors == volume)]):
+            yield self.matches_of(self.slices.load(block), queries[here], neighbors[here], most=most)
+
+    def matches_of(self, asked: Volumes, queries: np.ndarray, neighbors: np.ndarray, *, most: int) -> list[Match]:
+        """The same of pairs whose queries are all among `asked`, whose keys ascend; by neighbor, then query."""
+        mine = self._sides(asked.vectors, torch.float64)
+        found = []
+        for theirs in self._loaded(np.unique(neighbors)):
+            for volume, side, slice_keys in self._each_of(theirs):
+                for query in np.unique(queries[neighbors == volume]):
                     at = int(np.searchsorted(asked.keys, query))
-                    rows = _ranges(asked.starts[[at]], asked.counts[[at]])
-                    distances = on_grid(pairwise(mine.of(rows), theirs, self.metric).cpu().numpy())
+                    rows = ranges(asked.starts[[at]], asked.counts[[at]])
+                    distances = on_grid(pairwise(mine.of(rows), side, self.metric).cpu().numpy())
                     found += [
                         (int(query), volume, int(asked.slice_keys[rows[i]]), int(slice_keys[j]), float(distances[i, j]))
                         for i, j in best_pairs(distances, most)
                     ]
-            yield found
+        return found
 
-    def _each(self, volumes: np.ndarray) -> Iterator[tuple[int, Sides]]:
-        for volume, theirs, _ in self._each_with_keys(volumes):
-            yield volume, theirs
+    def _prepared(self) -> Iterator[tuple[Volumes, Sides]]:
+        """The gallery in parts, each with its side of a product in float32."""
+        for theirs in self._loaded(self.gallery):
+            yield theirs, self._sides(theirs.vectors, torch.float32)
 
-    def _each_with_keys(self, volumes: np.ndarray) -> Iterator[tuple[int, Sides, np.ndarray]]:
-        """Each volume's side of a product in float64, and the keys of its slices."""
+    def _loaded(self, volumes: np.ndarray) -> Iterator[Volumes]:
+        """Some volumes of the gallery, in parts."""
         for batch in self.slices.batches(volumes):
-            loaded = self.slices.load(batch)
-            starts = loaded.starts
-            for i, (key, vectors, _) in enumerate(loaded.each()):
-                yield key, self._sides(vectors, torch.float64), loaded.slice_keys[starts[i] : starts[i] + len(vectors)]
+            yield self.slices.load(batch)
+
+    def _each_of(self, loaded: Volumes) -> Iterator[tuple[int, Sides, np.ndarray]]:
+        """Each volume's side of a product in float64, and the keys of its slices."""
+        for (key, vectors, _), start in zip(loaded.each(), loaded.starts, strict=True):
+            yield key, self._sides(vectors, torch.float64), loaded.slice_keys[start : start + len(vectors)]
 
     def _sides(self, vectors: np.ndarray, dtype: torch.dtype) -> Sides:
         return sides(vectors, self.metric, dtype, self.device)
 
 
-def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """starts (n,), counts (n,) -> the rows starts[0] ... starts[0] + counts[0] - 1, starts[1] ... one after the other."""
     return np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
