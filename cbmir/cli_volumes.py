@@ -22,11 +22,12 @@ def _volumes(a: argparse.Namespace) -> None:
 
 def _search(a: argparse.Namespace) -> None:
     from cbmir.flags.typed import volume_search_options
-    from cbmir.volume_search import search_volumes
+    from cbmir.volume_search import match_all, search_volumes
 
     options = volume_search_options(a)
     for encoder in a.encoder:
         search_volumes(Study(a.study), encoder, options)
+        match_all(Study(a.study), encoder, device=options.device)
 
 
 def _run(a: argparse.Namespace) -> None:

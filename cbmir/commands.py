@@ -25,6 +25,7 @@ _FLAGS = {
         "shards",
     ),
     "search": ("k", "gallery", "queries", "metric", "expansion_search", "rerank", "exclude_same"),
+    "volumes search": ("k", "gallery", "queries", "metric", "neighbors", "candidates", "exclude_same"),
     "evaluate": ("metric", "slice", "resamples", "permutations", "seed", "allow_overlap"),
     "report": ("examples", "seed"),
     "probe": ("train", "val", "test", "epochs", "patience", "batch_size", "lr", "weight_decay"),
@@ -80,6 +81,14 @@ def volumes_words(parameters: dict[str, Any], slices: str) -> list[str]:
         "--reduce",
         parameters["reduction"],
     ]
+
+
+def volume_search_words(encoder: str, parameters: dict[str, Any], slices: str) -> list[str]:
+    """The same for a search of volumes by their slices."""
+    words = ["cbmir", "volumes", "search", "--study", slices, "--encoder", encoder, "--by", parameters["index"]]
+    if "candidates" in parameters and parameters["candidates"] is None:
+        words += ["--candidates", "all"]
+    return words + _flags("volumes search", parameters)
 
 
 def _flags(command: str, parameters: dict[str, Any]) -> list[str]:

@@ -36,6 +36,12 @@ def is_older(study: Study, run: dict[str, Any]) -> bool:
     return (study.run_of(*source) or {}).get("fingerprint") != run["inputs"]["embeddings"]
 
 
+def vectors_run(study: Study, encoder: str) -> dict[str, Any]:
+    """run.json of what an encoder's searches compare: its vectors, or the slices of volumes that have none themselves."""
+    directory = f"encoder={path_name(encoder)}"
+    return study.run_of("slices", directory) or study.require("embeddings", directory)
+
+
 def make_again(study: Study, run: dict[str, Any]) -> str:
     """The command line that makes such vectors again."""
     if run["stage"] == STAGE:

@@ -18,7 +18,7 @@ from cbmir.reducing.record import MARK
 from cbmir.store import Study, path_name
 
 TILE_ROWS = 16_384
-TILE_BYTES = 128 * 2**20  # of a tile in float32, where its rows are long
+TILE_BYTES = 64 * 2**20  # of a tile in float32, where its rows are long
 _VARIANTS = (MARK, "~px")
 Part = list[tuple[str, list[int]]]  # paths of files, and the row groups that are meant of each
 

@@ -14,7 +14,6 @@ from cbmir.errors import UserError, nearest
 from cbmir.querying.answers import Answer
 from cbmir.querying.encoding import Encoded, ImageVectors
 from cbmir.querying.gallery import Gallery, SliceRows
-from cbmir.querying.held import MOST_HELD
 from cbmir.querying.volume_answers import PAIR, VOLUME
 from cbmir.querying.volume_inputs import VolumeQuery
 from cbmir.querying.votes import vote
@@ -27,7 +26,6 @@ from cbmir.volume_search import MATCHES
 from cbmir.volumes import refuse_volumes
 from cbmir.volumetric.held import HeldInteraction
 from cbmir.volumetric.place import require_volumes
-from cbmir.volumetric.reranking import LateInteraction
 from cbmir.volumetric.slices import Slices, Volumes
 
 METRIC = "cos"
@@ -70,9 +68,7 @@ class VolumeLookup:
         self.keys = self.slices.keys(self.gallery.keys)
         self.rows = SliceRows(self.volumes, self.encoder)
         self.device = torch_device(device)
-        self._is_held = int(self.slices.counts(self.keys).sum()) * self.slices.dim * 4 <= MOST_HELD
-        kind = HeldInteraction if self._is_held else LateInteraction
-        self._late = kind(self.slices, self.keys, no_codes(), k=1, metric=METRIC, device=self.device)
+        self._late = HeldInteraction(self.slices, self.keys, no_codes(), k=1, metric=METRIC, device=self.device)
         self._made_of = self._inputs()
 
     @cached_property
@@ -84,8 +80,7 @@ class VolumeLookup:
         """Read the gallery, what is said of it and of its slices, and, where they fit into memory, its vectors; nothing where that is done."""
         self.gallery.load()
         self.rows.load()
-        if isinstance(self._late, HeldInteraction):
-            self._late.load()
+        self._late.load()
 
     def is_current(self) -> bool:
         """Whether the manifests, embeddings and slices are still those that were loaded."""
@@ -118,7 +113,7 @@ class VolumeLookup:
                 yield from self._answered(group, k, matches)
                 group = []
             group.append(asked)
-            if self._is_held or len(group) == _TOGETHER:
+            if self._late.is_held or len(group) == _TOGETHER:
                 yield from self._answered(group, k, matches)
                 group = []
         yield from self._answered(group, k, matches)

@@ -17,7 +17,7 @@ from cbmir.evaluating.overlap import refuse_overlap
 from cbmir.report import leaderboard, leaderboard_text, write_figures, write_report
 from cbmir.search import EXACT, SearchOptions, search
 from cbmir.store import Study
-from cbmir.volume_search import match_slices, search_volumes
+from cbmir.volume_search import match_all, search_volumes
 from cbmir.volumes import make_volumes, refuse_volumes
 from cbmir.volumetric.options import MEAN, ReductionOptions, VolumeSearchOptions
 from cbmir.volumetric.reductions import parse_reductions
@@ -57,9 +57,8 @@ def run_volumes(
     for encoder, names in made.items():
         for name in names:
             _search_vectors(volumes, name, asked, say)
-            match_slices(study, encoder, name, EXACT, device=asked.device)
-        for run in search_volumes(study, encoder, asked, say=say):
-            match_slices(study, encoder, encoder, run["parameters"]["index"], device=asked.device)
+        search_volumes(study, encoder, asked, say=say)
+        match_all(study, encoder, device=asked.device)
     record = evaluate(volumes, options.evaluate, say=say)
     say(f"metrics: {record['rows']:,} figures of {len(record['inputs'])} searches of volumes")
     path = write_report(volumes)

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from cbmir.errors import UserError
 from cbmir.exclusions import exclusion_codes, exclusion_inputs
+from cbmir.origin import vectors_run
 from cbmir.progress import Progress
 from cbmir.schemas import MATCHED_SLICES
 from cbmir.search import Roles, depth_of, roles_of, write_neighbors
@@ -87,6 +88,7 @@ def _search(asked: _Asked, mode: str) -> tuple[dict[str, Any], bool]:
         rows = write_neighbors(out, _found(asked, mode, candidates), progress.update)
         out.run = draft | {
             "rows": rows,
+            "by_slices": True,
             "question": fingerprint(roles.question(), sorted(options.exclude_same)),
             "compared": fingerprint(roles.digest(), sorted(options.exclude_same), options.metric),
             "queries": len(roles.queries),
@@ -140,6 +142,16 @@ def _found(asked: _Asked, mode: str, candidates: Vectors | None) -> Iterator[tup
     for keys, tile in candidates.tiles(roles.queries, rows=search.rows):
         order = np.argsort(keys)
         yield from late.among(keys[order], search.block(keys[order], tile[order])[0])
+
+
+def match_all(study: Study, encoder: str, *, device: str = "auto") -> None:
+    """matched_slices of every search of volumes that compared an encoder's slices or vectors made of them; what is current is left."""
+    volumes, encoder = require_volumes(study), find_encoder(study, encoder)
+    for name in volumes.names("neighbors"):
+        if vectors_run(volumes, name)["parameters"].get("source") == encoder:
+            there = volumes.names("neighbors", path_name(name))
+            for index in (i for i in there if volumes.run_of("neighbors", path_name(name), path_name(i))):
+                match_slices(study, encoder, name, index, device=device)
 
 
 def match_slices(study: Study, encoder: str, vectors: str, index: str, *, device: str = "auto") -> dict[str, Any]:

@@ -26,7 +26,9 @@ FIELDS = {
     "ImageOrientationPatient": list("100010"),
 }
 VALUES = np.arange(48, dtype=np.uint16).reshape(6, 8)
-EXPECTED = Header("CT", "CHEST", "P-17", "1.2.3", "1.2.3.4", "1.2.3.4.5", 12, 1, 6, 8, -30.5, True)
+EXPECTED = Header(
+    "CT", "CHEST", "P-17", "1.2.3", "1.2.3.4", "1.2.3.4.5", 12, 1, 6, 8, -30.5, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), True
+)
 
 
 def file_of(syntax=ExplicitVRLittleEndian, **more) -> bytes:
@@ -69,27 +71,37 @@ def test_the_position_lies_along_the_normal(row, column, place, position):
     assert read_header(data).position == pytest.approx(position)
 
 
+def test_the_orientation_is_rounded_to_a_millionth():
+    cosines = [0.99903217644152, -0.0217883751691, -0.0000000001, 0.026519476938784, 0.991413870277297, -0.128043957939]
+    data = file_of(ImageOrientationPatient=cosines)
+    assert read_header(data).orientation == (0.999032, -0.021788, 0.0, 0.026519, 0.991414, -0.128044)
+    assert str(read_header(data).orientation[2]) == "0.0"
+
+
 @pytest.mark.parametrize(
-    ("before", "after", "name"),
+    ("before", "after", "names"),
     [
-        (b"IS\x02\x0012", b"IS\x02\x00xy", "instance_number"),
-        (b"10\\20\\-30.5", b"10\\20 -30.5", "position"),
-        (b"1\\0\\0\\0\\1\\0", b"1\\0\\0\\0\\1\\?", "position"),
+        (b"IS\x02\x0012", b"IS\x02\x00xy", ("instance_number",)),
+        (b"10\\20\\-30.5", b"10\\20 -30.5", ("position",)),
+        (b"10\\20\\-30.5", b"10\\20\\nan  ", ("position",)),
+        (b"1\\0\\0\\0\\1\\0", b"1\\0\\0\\0\\1\\?", ("position", "orientation")),
+        (b"1\\0\\0\\0\\1\\0", b"1\\0\\0\\0\\100", ("position", "orientation")),
     ],
 )
-def test_a_value_that_is_nonsense_is_none_and_the_others_stay(before, after, name):
+def test_a_value_that_is_nonsense_is_none_and_the_others_stay(before, after, names):
     data = file_of()
     assert data.count(before) == 1
     found = read_header(data.replace(before, after))
-    assert getattr(found, name) is None
+    for name in names:
+        assert getattr(found, name) is None
     for other in Header.__dataclass_fields__:
-        if other != name:
+        if other not in names:
             assert getattr(found, other) == getattr(EXPECTED, other)
 
 
 def test_blank_values_are_none():
     found = read_header(file_of(**dict.fromkeys(FIELDS, None)))
-    assert found == Header(*[None] * 7, 1, 6, 8, None, True)
+    assert found == Header(*[None] * 7, 1, 6, 8, None, None, True)
 
 
 def test_frames():

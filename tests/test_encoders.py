@@ -84,6 +84,7 @@ seeds = st.one_of(st.none(), st.integers(0, 10**6))
 @example("b", {"x": True, "y": None}, 64, 0)
 @example("b", {"x": "NaN", "y": "1e999"}, None, None)
 @example("b", {"x": '"3"', "y": "null"}, None, None)
+@example("b", {"x": "-0", "y": "0.10"}, None, None)
 def test_a_canonical_name_reads_back_as_itself(base, options, size, seed):
     written = ParsedName(base, None, options, size, seed).canonical
     read = parse_name(written)

@@ -230,6 +230,19 @@ def test_a_directory_of_dicom_files_is_one_volume_in_the_order_of_positions(stud
     assert said[0] == f"{tmp_path}/ct: 1 files are no images and passed over: .txt 1"
 
 
+def test_a_directory_of_dicom_files_along_an_axis_of_the_patient(study, tmp_path):
+    shown = planes(10)
+    put_series(tmp_path / "ct", shown, ["IM9", "b.dcm", "IM2", "a", "z.dicom"])
+    coronal = [np.stack([plane[row] for plane in shown])[::-1] for row in range(24)][::-1]  # superior at the top
+    axial, whole, some, one = asked(
+        study, f"{tmp_path}/ct#axis=2", f"{tmp_path}/ct#axis=1", f"{tmp_path}/ct#axis=1&slice=4-8/2", f"{tmp_path}/ct/a#axis=1&slice=6",
+    )  # fmt: skip
+    same(axial, oracle(numbered(shown), k=4))
+    same(whole, oracle(numbered(coronal), k=4))
+    same(some, oracle(numbered(coronal[4:9:2], [4, 6, 8]), k=4))
+    same(one, oracle(numbered(coronal[6:7], [6]), k=4))
+
+
 def test_a_directory_of_several_kinds_of_files(study, root, tmp_path):
     put_series(tmp_path / "in", planes(10), list("edcba"))
     shutil.copy(root / "v08.nii.gz", tmp_path / "in" / "v.nii.gz")
@@ -280,7 +293,7 @@ def test_a_gallery_that_is_too_large_to_hold_is_read_again_for_the_same_answers(
         [f"{files[0]}#slice=9"], say=print
     )
     held = list(VolumeLookup(study, ENCODER).answers(queries, k=5))
-    monkeypatch.setattr("cbmir.volume_lookup.MOST_HELD", 0)
+    monkeypatch.setattr("cbmir.volumetric.reranking.HELD", 0)
     monkeypatch.setattr("cbmir.querying.gallery.MOST_HELD", 0)
     monkeypatch.setattr(slices_module, "BATCH_BYTES", 10_000)
     assert list(VolumeLookup(study, ENCODER).answers(queries, k=5)) == held
@@ -390,6 +403,9 @@ def test_the_page_shows_slices_side_by_side(root, tmp_path):
                 files = (f"{root}/v{volume:02d}.nii.gz#slice={mine}", f"{root}/{name[-3:]}.nii.gz#slice={there}")
                 expected.append([page_thumbnail(file) for file in files])
     assert shown == expected
+    marks = [[mark.removeprefix("query ") for mark in re.findall(r'class="mark">([^<]+)<', item)] for item in items]
+    assert ["0"] in [pair[:1] for pair in marks]
+    assert all(len(pair) == 2 for pair in marks)
     assert base64.b64decode(shown[0][0].partition(",")[2])[:2] == b"\xff\xd8"
     assert "v10.nii.gz#slice=0-4/2" in page
     assert str(root) not in page
@@ -461,7 +477,10 @@ MISUSE = {
     "arrays": (["{top}/b.npz"], "is a file of arrays (x 2 x 4 x 8 x 8); name one image: {top}/b.npz#array=x&row=0"),
     "several series": (["{top}/two"], "{top}/two holds 2 series of DICOM slices; expected one; give a directory"),
     "no series": (["{top}/loose"], "{top}/loose holds 2 DICOM files and no series of slices at several positions"),
-    "axis of a directory": (["{top}/two#axis=1"], "of a directory of DICOM files only slices can be named"),
+    "several series along an axis": (["{top}/two#axis=1"], "{top}/two holds 2 series of DICOM slices; expected one"),
+    "axis of a directory": (["{top}/one#axis=3"], "expected axis 0 (sagittal), 1 (coronal) or 2 (axial)"),
+    "time of a directory": (["{top}/one#time=1"], "of a directory of DICOM files slices are named: {top}/one#slice=20-40"),
+    "axis of a DICOM file": (["{top}/one/a#axis=1"], "names no slice; the whole volume is its directory's: {top}/one#axis=1"),
     "empty directory": (["{top}/empty"], "no volume below {top}/empty; expected DICOM files of one series"),
     "unknown id": (["--volume", "hand/v99", "-k", "1"], "no volume 'hand/v99' in {study}/volumes; nearest: 'hand/v"),
     "slices of a file": (["{top}/v.nii.gz", "--slices", "1-2"], "--slices 1-2 is of volumes of the study; expected --volume ID; of a file: FILE#"),

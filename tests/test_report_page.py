@@ -260,7 +260,7 @@ def test_what_was_recorded_comes_back_as_flags(tmp_path):
     said = {
         "source": "csv", "columns": {"labels": "the diagnosis"}, "constants": {"modality": "XR"}, "one_hot": ["finding_*"], "separator": ";",
         "image_root": {"": "/data/p1", "nih": "/data/nih"}, "protocol": "denner2024", "missing_images": "drop", "seed": 7, "window": [40.0, 400.0],
-        "deidentify": True, "salt_file": "/secret/salt", "axis": 2, "notes": ["ids of images, patients, studies and series are salted hashes"],
+        "deidentify": True, "salt_file": "/secret/salt", "axis": 2, "every": 4, "notes": ["ids of images, patients, studies and series are salted hashes"],
     }  # fmt: skip
     study.write_json(run | {"parameters": said, "removed": 3}, "manifest", "run.json")
     where = ("embeddings", "encoder=plain")
@@ -282,7 +282,8 @@ def test_what_was_recorded_comes_back_as_flags(tmp_path):
         "denner2024",
         "drop",
     )
-    assert (manifest.seed, manifest.window, manifest.axis, manifest.deidentify) == (7, (40.0, 400.0), 2, True)
+    assert (manifest.seed, manifest.window, manifest.axis, manifest.every) == (7, (40.0, 400.0), 2, 4)
+    assert manifest.deidentify is True
     assert (manifest.image_root, manifest.salt_file) == ([("", "IMAGES_DIR"), ("nih", "IMAGES_DIR")], "SALT_FILE")
     assert (embed.encoder, embed.weights, embed.precision) == (["mine=spec.toml@64"], ["WEIGHTS_FILE"], "bfloat16")
     assert (embed.dtype_stored, embed.whole_decode, embed.max_failures) == ("float16", True, 0.156)

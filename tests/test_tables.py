@@ -253,7 +253,7 @@ def test_a_truncated_archive_is_named(tmp_path):
     [
         ("folder", ["--one-hot", "a"], "--one-hot has no meaning for folder; expected it with csv"),
         ("folder", ["--image-root", "x"], "--image-root has no meaning for folder"),
-        ("csv", ["--axis", "1"], "--axis has no meaning for csv; expected it with nifti, medmnist"),
+        ("csv", ["--axis", "1"], "--axis has no meaning for csv; expected it with dicom, nifti, medmnist"),
         ("csv", ["--window", "40,400"], "--window has no meaning for csv; expected it with nifti"),
         ("csv", ["--protocol", "denner2024"], "--protocol denner2024: csv has none; it is a protocol of nih14"),
         ("csv", ["--salt-file", "/nowhere"], "--salt-file /nowhere: No such file"),

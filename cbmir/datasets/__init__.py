@@ -27,6 +27,7 @@ class Options:
     separator: str = "|"  # between the labels of one column
     image_root: dict[str, str] = field(default_factory=dict)  # dataset ('': all others) -> where relative paths begin
     axis: int | None = None  # of a volume, along which it is cut
+    every: int = 1  # of so many slices of a volume one is kept
     window: tuple[float, float] | None = None  # center and width, in the volume's own values
     protocol: str | None = None  # a published selection of rows, by name
     missing_images: str = "keep"  # or 'drop': rows whose image is not there
@@ -121,8 +122,9 @@ SOURCES: dict[str, Source] = {
     ),
     "dicom": Source(
         "cbmir.datasets.dicom_tree",
-        "DICOM files in directories of any layout; ids hashed unless --no-deidentify",
+        "DICOM files in directories of any layout, as acquired or along --axis; ids hashed unless --no-deidentify",
         "cbmir manifest dicom archive --study study",
+        takes=("axis",),
         lists_files=True,
         deidentifies=True,
     ),
@@ -168,6 +170,8 @@ def protocol(source: str, name: str) -> Protocol:
 def refuse_what_has_no_meaning(source: str, options: Options) -> None:
     """UserError for an option that the source would pass over in silence."""
     said = options.said()
+    if options.every < 1:
+        raise UserError(f"--every {options.every}; expected 1 (every slice of a volume) or more")
     for name in _SOME:
         if name in said and name not in SOURCES[source].takes:
             flag = _FLAGS.get(name, f"--{name}")

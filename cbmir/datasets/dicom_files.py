@@ -133,7 +133,7 @@ class Worker:
         except (OSError, ValueError):
             return _examined(chunk)
         kinds: dict[str, Callable] = {"Header": Header, "Problem": Problem}
-        return [kinds[kind](*values) for kind, values in answer]
+        return [kinds[kind](*(tuple(v) if isinstance(v, list) else v for v in values)) for kind, values in answer]
 
     def close(self) -> None:
         self.child.kill()

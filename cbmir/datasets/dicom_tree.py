@@ -1,6 +1,6 @@
 """dicom: DICOM files in directories of any layout, with or without suffix; what a file is, its content says.
 
-Taken from the headers: modality, body part, patient, study, series, instance, number and position of the slice. Nothing
+Taken from the headers: modality, body part, patient, study, series, instance, number, size, position and orientation of the slice. Nothing
 else of a header goes anywhere.
 """
 
@@ -8,35 +8,29 @@ from __future__ import annotations
 
 import posixpath
 import sys
-from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from cbmir.datasets import Options
 from cbmir.datasets.dicom_codes import body_part, modality
 from cbmir.datasets.dicom_files import Problem, examine_all
+from cbmir.datasets.dicom_series import Image, Slice, along, as_acquired, volumes_of
 from cbmir.datasets.listing import Found, dataset_name, id_prefixes, listed, suffix_counts
 from cbmir.datasets.remarks import Remarks
+from cbmir.errors import UserError
 from cbmir.images.dicom_header import Header
 
 COLUMNS = ("image_id", "uri", "dataset", "modality", "region", "patient_id", "study_id", "series_id", "volume_id", "slice",
            "labels")  # fmt: skip
 
 _WORDS = {"modality": modality, "body part": body_part}
-_CLOSE = 3  # decimals of a millimeter: positions nearer than a micrometer are one
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A file with pixels and its header."""
-
-    file: Found
-    header: Header
 
 
 def read(roots: list[str], options: Options, remarks: Remarks) -> pa.Table:
-    """DICOM files -> one row a single-frame file, one row a frame of the others, in the order of their paths."""
+    """DICOM files -> one row a single-frame file, one row a frame of the others, in the order of their paths.
+
+    With an axis, series that are volumes have a row a slice along it instead, in the place of their first slice's file.
+    """
     files = [f for f in listed(roots, remarks, expected="a folder of DICOM files") if not _is_directory_file(f)]
     images = _with_pixels(files, remarks)
     _name_doubles(images, remarks)
@@ -87,7 +81,7 @@ def _columns(images: list[Image], options: Options, remarks: Remarks) -> dict[st
     dataset = options.constants.get("dataset")
     any_text = options.deidentify is False
     prefixes = id_prefixes([image.file for image in images], dataset)
-    slices = slices_of_series(images)
+    slices = _slices(images, options.axis, remarks)
     instances: set[str] = set()  # of multi-frame files
     columns: dict[str, list] = {name: [] for name in COLUMNS}
     for i, image in enumerate(images):
@@ -103,21 +97,38 @@ def _columns(images: list[Image], options: Options, remarks: Remarks) -> dict[st
             "labels": [],
         }
         image_id = f"{prefixes[file.top]}/{file.relative}"
-        parts = (
-            _frames(image, image_id, name, instances)
-            if header.frames > 1
-            else [_single(image, image_id, name, slices.get(i))]
-        )
+        if header.frames > 1:
+            parts = _frames(image, image_id, name, instances)
+        elif i in slices:
+            parts = [_slice(file, image_id, name, one) for one in slices[i]]
+        else:
+            parts = [{"image_id": image_id, "uri": file.uri, "volume_id": None, "slice": None}]
         for part in parts:
             for column, value in (part | known).items():
                 columns[column].append(value)
     return columns
 
 
-def _single(image: Image, image_id: str, dataset: str, place: int | None) -> dict:
-    """The row of a file with one frame; `place` in the volume that its series is, if it is one."""
-    volume = None if place is None else f"{dataset}/{image.header.series_uid}"
-    return {"image_id": image_id, "uri": image.file.uri, "volume_id": volume, "slice": place}
+def _slices(images: list[Image], axis: int | None, remarks: Remarks) -> dict[int, list[Slice]]:
+    """Index of an image that is a slice -> what its file gives the manifest: itself, or slices of its volume along an axis."""
+    if axis is None:
+        return as_acquired(volumes_of(images, remarks, kept="all are kept, by instance number"))
+    volumes = volumes_of(  # whoever reads a slice finds the others of its volume beside its file
+        images,
+        remarks,
+        apart=lambda image: f"{image.file.top}\0{posixpath.dirname(image.file.address)}",
+        kept="of each the first by instance number is taken",
+    )
+    if images and not volumes:
+        raise UserError(f"--axis {axis}: none of the series is a volume; leave it out")
+    return along(volumes, axis)
+
+
+def _slice(file: Found, image_id: str, dataset: str, one: Slice) -> dict:
+    """The row of a slice: of a file, or of the volume that a file stands for."""
+    whole = {"image_id": image_id, "uri": file.uri}
+    part = {"image_id": f"{image_id}#{one.number}", "uri": f"{file.address}#{one.part}"}
+    return (whole if one.part is None else part) | {"volume_id": f"{dataset}/{one.volume}", "slice": one.number}
 
 
 def _frames(image: Image, image_id: str, dataset: str, instances: set[str]) -> list[dict]:
@@ -129,28 +140,6 @@ def _frames(image: Image, image_id: str, dataset: str, instances: set[str]) -> l
         {"image_id": f"{image_id}#{n}", "uri": f"{image.file.address}#frame={n}", "volume_id": volume, "slice": n}
         for n in range(image.header.frames)
     ]
-
-
-def slices_of_series(images: list[Image]) -> dict[int, int]:
-    """Index of a single-frame image -> its place, from 0, in the volume that its series is.
-
-    A series is a volume where its slices have two positions or more along their normal. They are ordered by position, then
-    instance number, then path; files of the series without a position are no slices of it.
-    """
-    series: dict[str, list[int]] = {}
-    for i, image in enumerate(images):
-        header = image.header
-        if header.frames == 1 and header.series_uid and header.position is not None:
-            series.setdefault(header.series_uid, []).append(i)
-    places: dict[int, int] = {}
-    for members in series.values():
-        positions = {i: float(np.round(images[i].header.position, _CLOSE)) for i in members}
-        if len(set(positions.values())) > 1:
-            ordered = sorted(
-                members, key=lambda i: (positions[i], images[i].header.instance_number or 0, images[i].file.address)
-            )
-            places |= {i: place for place, i in enumerate(ordered)}
-    return places
 
 
 def _word(text: str | None, what: str, file: Found, remarks: Remarks, *, any_text: bool) -> str | None:

@@ -16,6 +16,7 @@ from cbmir.datasets.presence import present
 from cbmir.datasets.protocols import selected
 from cbmir.datasets.remarks import FILE, ROW, Remarks, remark_lines
 from cbmir.datasets.splits import SPLITS, UNKNOWN, draw
+from cbmir.datasets.thinning import every_nth
 from cbmir.errors import UserError
 from cbmir.schemas import MANIFEST, check, image_key
 from cbmir.store import Study, run_record
@@ -138,6 +139,8 @@ def build(
     if "slice" not in rows.column_names:
         rows = _put(rows, "slice", pa.nulls(rows.num_rows, pa.int32()))
     rows = without_duplicates(rows, remarks)
+    if options.every > 1:
+        rows = every_nth(rows, options.every, notes)
     rows = _put(rows, "split", _split(rows, options.seed, notes, remarks))
     if look_for_images:
         rows = _images_there(rows, options, remarks)

@@ -91,4 +91,7 @@ def _value(text: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    known = (
+        _value(value) if isinstance(value, str) else value
+    )  # a text that reads as a number is written as that number: '-0' as 0
+    return known if isinstance(known, str) else json.dumps(known)

@@ -138,7 +138,7 @@ class Scoring:
         metrics = self.options.metrics_at("")
         if "ann_recall" in metrics and exact is None:
             metrics.remove("ann_recall")
-            if not self.searched.is_exact:
+            if self.searched.is_approximate:
                 self.notes.append(
                     f"{self.searched.name}: no ANN recall, because there is no exact search of the same gallery and queries; make it with: "
                     f"cbmir search --study {study.address} --encoder {self.searched.encoder} --index exact"

@@ -42,6 +42,11 @@ class Searched:
     def is_exact(self) -> bool:
         return self.run["parameters"]["index"] == EXACT
 
+    @property
+    def is_approximate(self) -> bool:
+        """Whether it went through an index; volumes that are found by their slices approximate nothing."""
+        return not self.is_exact and not self.run.get("by_slices")
+
     def asks_the_same_as(self, other: Searched) -> bool:
         """Whether both compare the same queries with the same gallery under the same exclusions."""
         return self.run["compared"] == other.run["compared"]

@@ -85,7 +85,15 @@ def _pixels(command: ArgumentParser) -> None:
         "--axis",
         type=int,
         choices=(0, 1, 2),
-        help="nifti, medmnist: the axis that volumes are cut along (nifti: 0 sagittal, 1 coronal, 2 axial)",
+        help="nifti, dicom, medmnist: the axis that volumes are cut along (of the patient: 0 sagittal, 1 coronal, 2 axial; of medmnist: the "
+        "array's); default: nifti 2, dicom as acquired, medmnist 0",
+    )
+    command.add_argument(
+        "--every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of each volume only the slices 0, N, 2N ...; images that are in no volume are all kept (default 1: every slice)",
     )
     command.add_argument(
         "--window", type=window, metavar="CENTER,WIDTH", help="nifti: values shown as black to white, e.g. 40,400"
@@ -101,6 +109,7 @@ def source_options(arguments: Namespace) -> Options:
         separator=arguments.separator,
         image_root=dict(arguments.image_root),
         axis=arguments.axis,
+        every=arguments.every,
         window=arguments.window,
         protocol=arguments.protocol,
         missing_images=arguments.missing_images,

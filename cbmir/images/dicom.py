@@ -6,6 +6,8 @@ What pydicom says of a broken file may quote its header, so of its errors only t
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -15,8 +17,9 @@ from cbmir.images.dicom_window import grey
 from cbmir.images.errors import ImageError
 from cbmir.images.limits import refuse_large
 from cbmir.images.quiet import quiet
+from cbmir.patience import StorageError
 
-__all__ = ["decode", "describe", "is_dicom"]
+__all__ = ["decode", "describe", "guarded", "is_dicom"]
 
 _last: tuple | None = None  # bytes and data set of the last file with several frames: they come one after the other
 
@@ -28,10 +31,17 @@ def decode(data: bytes, *, frame: int = 0) -> np.ndarray:
     Without a window, unsigned 8-bit levels stay as they are, and others are scaled from the frame's own range, in which pixels that
     only pad the image do not count. Color: palette and YBR become RGB. Overlays are not shown.
     """
+    with guarded():
+        return _decode(_data_set(data), frame)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Around all that pydicom does with a file's pixels: whatever it raises becomes an ImageError that quotes nothing of the file."""
     with quiet():
         try:
-            return _decode(_data_set(data), frame)
-        except ImageError:
+            yield
+        except (ImageError, StorageError):
             raise
         except MemoryError:
             raise ImageError("the DICOM's pixels do not fit into memory", stage="decode") from None

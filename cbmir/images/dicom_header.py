@@ -24,7 +24,8 @@ _DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage: DICOMDIR
 class Header:
     """One DICOM file; None where the header does not say, or says nonsense.
 
-    position: of the slice along the normal of its plane, mm. frames: 1 or more.
+    position: of the slice along the normal of its plane, mm. orientation: where its columns and its rows grow to, the direction cosines
+    of the patient's axes (left, posterior, superior), six of them, to a millionth. frames: 1 or more.
     """
 
     modality: str | None
@@ -38,6 +39,7 @@ class Header:
     rows: int | None
     columns: int | None
     position: float | None
+    orientation: tuple[float, ...] | None
     has_pixels: bool
 
 
@@ -72,6 +74,7 @@ def _tags() -> list[int]:
 
 
 def _header(dataset, *, pixels: bool) -> Header:
+    orientation = _numbers(dataset, "ImageOrientationPatient", 6)
     return Header(
         modality=_text(dataset, "Modality"),
         body_part=_text(dataset, "BodyPartExamined"),
@@ -83,7 +86,8 @@ def _header(dataset, *, pixels: bool) -> Header:
         frames=max(1, _number(dataset, "NumberOfFrames") or 1),
         rows=_number(dataset, "Rows"),
         columns=_number(dataset, "Columns"),
-        position=_position(dataset),
+        position=_position(_numbers(dataset, "ImagePositionPatient", 3), orientation),
+        orientation=orientation and tuple(round(cosine, 6) + 0.0 for cosine in orientation),  # -0.0 becomes 0.0
         has_pixels=pixels,
     )
 
@@ -104,12 +108,19 @@ def _number(dataset, name: str) -> int | None:
         return None
 
 
-def _position(dataset) -> float | None:
-    """The slice's distance from the origin along the normal of its plane (PS3.3 C.7.6.2.1.1)."""
+def _numbers(dataset, name: str, count: int) -> list[float] | None:
+    """So many finite numbers, or None."""
     try:
-        x, y, z = (float(v) for v in dataset.ImagePositionPatient)
-        a, b, c, d, e, f = (float(v) for v in dataset.ImageOrientationPatient)
-    except Exception:  # absent, of another length, or no numbers
+        values = [float(value) for value in dataset.get(name)]
+    except Exception:  # absent, a single value, or no numbers
         return None
+    return values if len(values) == count and all(map(math.isfinite, values)) else None
+
+
+def _position(place: list[float] | None, orientation: list[float] | None) -> float | None:
+    """The slice's distance from the origin along the normal of its plane (PS3.3 C.7.6.2.1.1)."""
+    if place is None or orientation is None:
+        return None
+    (x, y, z), (a, b, c, d, e, f) = place, orientation
     distance = (b * f - c * e) * x + (c * d - a * f) * y + (a * e - b * d) * z  # (row x column) . place
     return distance if math.isfinite(distance) else None

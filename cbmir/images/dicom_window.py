@@ -16,7 +16,7 @@ def grey(values: np.ndarray, dataset, *, frame: int, inverted: bool) -> np.ndarr
     sources = [*_groups(dataset, frame), dataset]
     depth = _whole(dataset.get("BitsStored")) or values.dtype.itemsize * 8
     modality, plain = _modality(sources)
-    window = _look_up(sources, "VOILUTSequence", scaled=True) or _window(sources, modality(_reach(values, depth)))
+    window = _voi(sources, modality(_reach(values, depth)))
     padding = None
     if window is not None:
         levels = _levels(window(modality(values)))
@@ -31,6 +31,53 @@ def grey(values: np.ndarray, dataset, *, frame: int, inverted: bool) -> np.ndarr
     if padding is not None:
         levels[padding] = 0
     return levels
+
+
+def grey_volume(stored: list[np.ndarray], datasets: list) -> np.ndarray:
+    """(H, W) stored values of each slice of a volume -> (n, H, W) uint8 on one scale.
+
+    Each slice has its own modality LUT and is inverted if it is MONOCHROME1; the VOI LUT or window is that of the middle slice. Without one,
+    unsigned 8-bit levels stay as they are, and others are scaled from the volume's lowest to its highest value, in which padding does not count.
+    """
+    sources = [[*_groups(dataset, 0), dataset] for dataset in datasets]
+    meanings = [_modality(of_slice) for of_slice in sources]
+    middle = len(stored) // 2
+    depths = [_whole(d.get("BitsStored")) or v.dtype.itemsize * 8 for v, d in zip(stored, datasets, strict=True)]
+    window = _voi(sources[middle], meanings[middle][0](_reach(stored[middle], depths[middle])))
+    paddings: list[np.ndarray | None] = [None] * len(stored)
+    if window is None and all(
+        plain and depth == 8 and values.dtype.kind == "u" and values.max() <= 255
+        for values, depth, (_, plain) in zip(stored, depths, meanings, strict=True)
+    ):
+        window = _as_they_are
+    elif window is None:
+        paddings = [_padding(values, dataset) for values, dataset in zip(stored, datasets, strict=True)]
+        window = _range_of(stored, meanings, paddings)
+    levels = np.empty((len(stored), *stored[0].shape), np.uint8)
+    for i, (values, dataset, padding) in enumerate(zip(stored, datasets, paddings, strict=True)):
+        levels[i] = _levels(window(meanings[i][0](values)))
+        if str(dataset.PhotometricInterpretation) == "MONOCHROME1":
+            levels[i] = 255 - levels[i]
+        if padding is not None:
+            levels[i][padding] = 0
+    return levels
+
+
+def _as_they_are(values: np.ndarray) -> np.ndarray:
+    return values
+
+
+def _range_of(stored: list[np.ndarray], meanings: list, paddings: list) -> Callable[[np.ndarray], np.ndarray]:
+    """From black at the lowest value of all slices to white at the highest; padding counts where there is nothing else."""
+    everything = all(padding is None or padding.all() for padding in paddings)
+    low, high = math.inf, -math.inf
+    for values, (modality, _), padding in zip(stored, meanings, paddings, strict=True):
+        shown = modality(values if padding is None or everything else values[~padding])
+        if shown.size:
+            low, high = min(low, float(shown.min())), max(high, float(shown.max()))
+    if not math.isfinite((high - low) * 255.0):
+        raise ImageError("pixels are not finite", stage="decode")
+    return lambda values: (values.astype(np.float64) - low) * 255.0 / (high - low or 1.0)
 
 
 def _groups(dataset, frame: int) -> list:
@@ -84,6 +131,11 @@ def _look_up(sources: list, name: str, *, scaled: bool) -> Callable[[np.ndarray]
         most = 2.0 ** min(max(depth, 8), 16) - 1
         table = table * 255.0 / (most if table.max() <= most else 65535.0)
     return lambda values: table[np.clip(np.rint(values.astype(np.float64)) - first, 0, table.size - 1).astype(np.int64)]
+
+
+def _voi(sources: list, reach: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The first VOI LUT, else the first window."""
+    return _look_up(sources, "VOILUTSequence", scaled=True) or _window(sources, reach)
 
 
 def _reach(values: np.ndarray, depth: int) -> np.ndarray:

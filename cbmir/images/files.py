@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 import uuid
 from collections.abc import Callable
 from functools import lru_cache
 from threading import Lock
 from typing import BinaryIO
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import pyarrow.fs as pafs
 
@@ -47,6 +48,26 @@ def read_bytes(location: str) -> bytes:
             return file.read()
         except OSError as error:
             raise _unread(error) from error
+
+
+def beside(location: str) -> list[str]:
+    """Addresses of the files in a file's directory, hidden ones passed over, sorted; ImageError where it cannot be listed."""
+    try:
+        if "://" not in location:
+            with os.scandir(os.path.dirname(location) or ".") as entries:
+                names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+            return [os.path.join(os.path.dirname(location), name) for name in sorted(names)]
+        fs, path = _place(location)
+        selector = pafs.FileSelector(posixpath.dirname(path))
+        found = patiently(lambda: fs.get_file_info(selector), named(location))
+    except StorageError:
+        raise
+    except (OSError, ValueError) as error:
+        raise _unread(error) from error
+    parts = urlsplit(location)
+    directory = posixpath.dirname(parts.path)
+    names = sorted(info.base_name for info in found if info.is_file and not info.base_name.startswith("."))
+    return [urlunsplit(parts._replace(path=f"{directory}/{quote(name)}")) for name in names]
 
 
 class _Remote:

@@ -1,9 +1,7 @@
 """One slice of a NIfTI volume -> (H, W, 3) uint8.
 
-`vol.nii.gz#axis=2&slice=30&window=40,400`, and `&time=1` of a 4-D file. Axes are counted in canonical orientation (RAS+, as nibabel
-has it): 0 sagittal from the patient's left to right, 1 coronal from posterior to anterior, 2 axial from inferior to superior. A
-slice is shown as radiologists look at it: anterior (axial) or superior (coronal, sagittal) at the top; the patient's right on the viewer's
-left (axial, coronal), anterior on the viewer's left (sagittal).
+`vol.nii.gz#axis=2&slice=30&window=40,400`, and `&time=1` of a 4-D file. Axes are the patient's, and a slice is shown as radiologists look
+at it: `planes.py`.
 """
 
 from __future__ import annotations
@@ -18,9 +16,9 @@ import numpy as np
 
 from cbmir.images.errors import ImageError
 from cbmir.images.files import stamp
-from cbmir.images.limits import refuse_large
 from cbmir.images.nifti_header import Layout, exactly, is_nifti, read_layout, stored_type, unpacked, volume_shape
 from cbmir.images.parts import number
+from cbmir.images.planes import plane, refuse_absent
 
 __all__ = ["PARTS", "SUFFIXES", "is_nifti", "read_slice", "stored_type", "volume_shape"]
 
@@ -71,8 +69,7 @@ def read_slice(location: str, part: dict[str, str], data: bytes | None = None) -
     window = _window(part["window"]) if "window" in part else None
     with _lock:
         volume = _volume(location, data, axis, index, time)
-    values = volume.values[(slice(None),) * axis + (index,)]  # np.take would copy the whole volume into another order
-    values = values[::-1, ::-1].swapaxes(0, 1)
+    values = plane(volume.values, axis, index)
     if values.ndim == 3:
         return np.ascontiguousarray(values)
     low, high = window or (volume.low, volume.high)
@@ -117,14 +114,9 @@ def _volume(location: str, data: bytes | None, axis: int, index: int, time: int)
 
 
 def _refuse_absent(layout: Layout, axis: int, index: int, time: int) -> None:
-    if axis not in (0, 1, 2):
-        raise ImageError(f"axis {axis} of a volume; expected 0, 1 or 2", stage="read")
-    shape = layout.canonical_shape
-    if not 0 <= index < shape[axis]:
-        raise ImageError(f"slice {index} of a volume with {shape[axis]} slices", stage="read")
+    refuse_absent(layout.canonical_shape, axis, index)
     if not 0 <= time < layout.times:
         raise ImageError(f"time {time} of a file with {layout.times} volumes", stage="read")
-    refuse_large(*(length for i, length in enumerate(shape) if i != axis))
 
 
 def _stream(key: tuple, source: str | bytes, time: int) -> _Stream:

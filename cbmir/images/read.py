@@ -1,7 +1,8 @@
 """uri -> pixels of uint8, whatever the format.
 
 The format is found from the bytes, not from the suffix. A part of a file is addressed behind '#':
-`scan.dcm#frame=3`, `breastmnist.npz#array=train_images&row=12`, `brain.nii.gz#axis=2&slice=40`.
+`scan.dcm#frame=3`, `breastmnist.npz#array=train_images&row=12`, `brain.nii.gz#axis=2&slice=40`; and a slice of the series that a DICOM file is of:
+`first.dcm#axis=1&slice=30`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
-from cbmir.images import dicom, files, nifti, npz, raster
+from cbmir.images import dicom, dicom_volume, files, nifti, npz, raster
 from cbmir.images.channels import in_color
 from cbmir.images.errors import ImageError
 from cbmir.images.parts import number, refuse_others
@@ -18,7 +19,7 @@ from cbmir.images.parts import number, refuse_others
 __all__ = ["is_whole_file", "kept_bytes", "read_bytes", "read_image", "read_pixels", "split_uri"]
 
 read_bytes = files.read_bytes
-_PARTS = {"array", "row", "slice", "frame", "axis", "time", "window"}  # what may stand behind '#'
+_PARTS = {"array", "row", "slice", "frame", "axis", "time", "window", "files"}  # what may stand behind '#'
 _MOST_KEPT = 1 << 30  # bytes
 _last: tuple[tuple, bytes] | None = (
     None  # the last file of which a part was read: its parts are read one after the other
@@ -64,6 +65,9 @@ def _decode(data: bytes, location: str, part: dict[str, str], reduce: raster.Red
         refuse_others(part, nifti.PARTS, "a NIfTI volume")
         return nifti.read_slice(location, part, data)
     if dicom.is_dicom(data):
+        if "axis" in part:
+            refuse_others(part, dicom_volume.PARTS, "a series of DICOM files")
+            return dicom_volume.read_slice(location, part)
         refuse_others(part, {"frame"}, "a DICOM file")
         return dicom.decode(data, frame=number(part, "frame", 0))
     refuse_others(part, {"frame"}, "a picture")

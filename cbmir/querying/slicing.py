@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from contextlib import closing
 
 from cbmir.errors import UserError
@@ -69,6 +70,11 @@ def _of_dicom(location: str, part: dict[str, str], wanted: dict[str, SliceRange]
     """A file of several frames, or of one; slices that are named go to its reader as they are."""
     if "slice" in wanted:
         return [(n, joined(location, part | {"slice": str(n)})) for n in wanted["slice"].numbers]
+    if "axis" in part:
+        beside = posixpath.dirname(location) or "."
+        raise UserError(
+            f"{joined(location, part)} names no slice; the whole volume is its directory's: {beside}#axis={part['axis']}"
+        )
     frames = read_header(location).frames
     if frames == 1 and "frame" not in wanted:
         return [(None, joined(location, part))]

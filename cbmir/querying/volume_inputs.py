@@ -109,7 +109,7 @@ def _below(name: str, directory: str, part: dict[str, str], say: Say) -> list[Vo
     queries = [_found(directory, file, part) for file in files if file.relative.lower().endswith(_KNOWN)]
     lost = [Query(file.address, error=f"read: {found.detail}") for file, found in broken]
     if headers:
-        queries.insert(0, _series(name, directory, headers, part, lost, say))
+        queries.insert(0, _series(name, directory, headers, part, lost, remarks, say))
     else:
         queries += [VolumeQuery(one.name, error=one.error) for one in lost]
     if not queries:
@@ -127,13 +127,18 @@ def _found(directory: str, file: Found, part: dict[str, str]) -> VolumeQuery:
 
 
 def _series(
-    name: str, directory: str, headers: Files, part: dict[str, str], lost: list[Query], say: Say
+    name: str, directory: str, headers: Files, part: dict[str, str], lost: list[Query], remarks: Remarks, say: Say
 ) -> VolumeQuery:
     """The DICOM files of a directory, or a range of their slices. lost: files that cannot be read, which may have been slices."""
-    if set(part) - {"slice"}:
-        raise UserError(f"{name}; of a directory of DICOM files only slices can be named: {directory}#slice=20-40")
-    wanted = parse_range(part["slice"], "slice=") if part else None
-    uris, alone = only_volume(directory, headers)
+    if set(part) - {"slice", "axis"}:
+        raise UserError(
+            f"{name}; of a directory of DICOM files slices are named: {directory}#slice=20-40, or #axis=1&slice=20-40"
+        )
+    wanted = parse_range(part["slice"], "slice=") if "slice" in part else None
+    axis = part.get("axis")
+    if axis not in (None, "0", "1", "2"):
+        raise UserError(f"{name}; expected axis 0 (sagittal), 1 (coronal) or 2 (axial)")
+    uris, alone = only_volume(directory, headers, None if axis is None else int(axis), remarks)
     if alone:
         say(f"{directory}: {alone:,} of {len(headers):,} DICOM files are no slices of the volume and passed over")
     try:

@@ -61,19 +61,50 @@ def cases(
     neighbors: dict[int, list[dict[str, Any]]] = {row["query_key"]: [] for row in chosen}
     for row in sources.rows("gallery_neighbors"):
         neighbors[row["query_key"]].append(row)
+    matched = _matched(sources, search)
     pictures: dict[str, str | None] = {}
     found: list[dict[str, Any]] = []
     room = MOST_BYTES
     for query in chosen:
         shared = set(query["labels"])
-        rows = [_tile(row, pictures, shared=shared) for row in neighbors[query["query_key"]]]
+        rows = [
+            _tile(_with_match(row, matched, pictures), pictures, shared=shared) for row in neighbors[query["query_key"]]
+        ]
         case = _tile(query, pictures) | {"neighbors": rows}
-        case["bytes"] = sum(len(tile["picture"] or "") for tile in (case, *rows))
+        shown = [tile["picture"] for tile in (case, *rows)] + [
+            row["match"]["picture"] for row in rows if row.get("match")
+        ]
+        case["bytes"] = sum(len(picture or "") for picture in shown)
         room -= case["bytes"]
         if room < 0:
             break
         found.append(case)
     return found, len(chosen)
+
+
+def _matched(sources: Sources, search: dict[str, Any]) -> dict[tuple[int, int], dict[str, Any]]:
+    """(query, rank) -> the pair of slices that are nearest, where the search found volumes and their slices were matched."""
+    parts = ("matched_slices", path_name(search["encoder"]), path_name(search["index"]))
+    run, searched = sources.study.run_of(*parts), sources.neighbors_runs[search["encoder"], search["index"]]
+    if run is None or run["inputs"]["neighbors"] != searched["fingerprint"]:
+        return {}
+    attach(sources.connection, "matched_slices", sources.study, sources.study.files(*parts))
+    source = sources.embeddings_runs[search["encoder"]]["parameters"]["source"]
+    attach(sources.connection, "slices", sources.study, sources.study.files("slices", f"encoder={path_name(source)}"))
+    return {(row["query_key"], row["rank"]): row for row in sources.rows("gallery_matches")}
+
+
+def _with_match(
+    row: dict[str, Any], matched: dict[tuple[int, int], dict[str, Any]], pictures: dict[str, str | None]
+) -> dict[str, Any]:
+    """A neighbor that is a volume: its picture is its slice that is nearest to one of the query's, which stands beside it."""
+    match = matched.get((row["query_key"], row["rank"]))
+    if match is None:
+        return row
+    uri = match["query_uri"]
+    if uri not in pictures:
+        pictures[uri] = thumbnail(uri)
+    return row | {"uri": match["neighbor_uri"], "match": match | {"picture": pictures[uri]}}
 
 
 def shelves(found: list[dict[str, Any]]) -> dict[str, Any]:

@@ -21,6 +21,8 @@ def datasets(sources: Sources) -> list[dict[str, Any]]:
         more |= {"weights SHA-256": (run.get("weights_sha256") or "none")[:16]} | {key: spec.get(key) for key in _SPEC}
         if run.get("imported"):
             more["source"] = f"imported from {', '.join(run['imported'])}, by {run['matched_by']}"
+        if "definition" in run:
+            more["vector of a volume"] = run["definition"]
         if "source_dim" in run:
             more["reduced"] = _reduced(run)
         found.append(_row(f"embeddings of {encoder}", run, more, parameters={}))

@@ -10,6 +10,13 @@ from typing import Any
 import pyarrow.compute as pc
 
 from cbmir.commands import line, reduce_words, words_of
+from cbmir.report.recipe_volumes import (
+    embeddings_of_slices,
+    inside,
+    made_of_slices,
+    searched_by_slices,
+    slices_if_volumes,
+)
 from cbmir.report.sources import Sources, bare
 from cbmir.store import path_name
 
@@ -32,7 +39,13 @@ _STUDIES = ("scaling", "search_effort", "image_sizes")  # whose run.json says in
 def recipe(sources: Sources, *, examples: int, seed: int) -> dict[str, Any]:
     """{commands: lines to copy, placeholders: (word, meaning), remarks, seeds: (what, value)}."""
     report = ["cbmir", "report", "--study", STUDY, "--examples", str(examples), "--seed", str(seed)]
-    lists = [_manifest(sources), *_before_figures(sources), *_figures(sources), report]
+    lists = [*_before_figures(sources), *_figures(sources), report]
+    if slices := slices_if_volumes(sources):
+        embedded = _vectors(embeddings_of_slices(sources, slices))
+        before = [_manifest(slices.require("manifest")), *embedded, *made_of_slices(sources, STUDY)]
+        lists = [*before, *(inside(words, STUDY) for words in lists)]
+    else:
+        lists = [_manifest(sources.manifest_run), *lists]
     shown = [[bare(word) for word in words] for words in lists]  # predicates may name addresses
     said = {piece for words in shown for word in words for piece in word.replace("=", "/").split("/")}
     return {
@@ -43,9 +56,9 @@ def recipe(sources: Sources, *, examples: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _manifest(sources: Sources) -> list[str]:
+def _manifest(run: dict[str, Any]) -> list[str]:
     """cbmir manifest SOURCE ROOT, with the options that differ from their defaults."""
-    said = sources.manifest_run["parameters"]
+    said = run["parameters"]
     source = said["source"]
     words = ["cbmir", "manifest", source, TABLE if source in _TABLES else IMAGES, "--study", STUDY]
     for flag, key in (("--column", "columns"), ("--set", "constants")):
@@ -55,7 +68,7 @@ def _manifest(sources: Sources) -> list[str]:
         words += ["--one-hot", column]
     for dataset in said.get("image_root") or {}:
         words += ["--image-root", f"{dataset}={IMAGES}" if dataset else IMAGES]
-    for key in ("separator", "axis", "protocol", "missing_images", "seed"):
+    for key in ("separator", "axis", "every", "protocol", "missing_images", "seed"):
         if said.get(key) is not None:
             words += [f"--{key.replace('_', '-')}", str(said[key])]
     if said.get("window"):
@@ -74,9 +87,7 @@ def _before_figures(sources: Sources) -> list[list[str]]:
     runs = _embeddings(sources)
     if any(run.get("packed") for run in runs.values()) and (packed := study.run_of("packed")):
         lists.append(words_of("packed", [], packed, STUDY) + _failures(packed))
-    lists += _together([_embed(name, run) for name, run in runs.items() if run["stage"] == "embed"])
-    lists += [_import(run) for run in runs.values() if run["stage"] == "import"]
-    lists += [reduce_words(run["parameters"], STUDY) for run in runs.values() if run["stage"] == "reduce"]
+    lists += _vectors(runs)
     indexes = []
     for encoder, index in dict.fromkeys((e, run["parameters"]["index"]) for (e, _), run in _searches(sources).items()):
         built = study.run_of("index", path_name(encoder), path_name(index)) if index != "exact" else None
@@ -85,11 +96,21 @@ def _before_figures(sources: Sources) -> list[list[str]]:
     return lists + _together(indexes)
 
 
+def _vectors(runs: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """What made each encoder's vectors, those of images before those that are made of them."""
+    lists = _together([_embed(name, run) for name, run in runs.items() if run["stage"] == "embed"])
+    lists += [_import(run) for run in runs.values() if run["stage"] == "import"]
+    return lists + [reduce_words(run["parameters"], STUDY) for run in runs.values() if run["stage"] == "reduce"]
+
+
 def _figures(sources: Sources) -> list[list[str]]:
     """Searches, probes, evaluation, the studies, and a check that no figure used."""
     study = sources.study
     searches = _searches(sources).items()
-    lists = _together([words_of("neighbors", list(names), run, STUDY) for names, run in searches])
+    lists = _together(
+        [words_of("neighbors", list(names), run, STUDY) for names, run in searches if not run.get("by_slices")]
+    )
+    lists += searched_by_slices(sources, STUDY)
     for encoder in study.names("predictions"):
         run = study.run_of("predictions", f"encoder={path_name(encoder)}")
         lists += [words_of("predictions", [], run, STUDY)] if run else []
@@ -231,7 +252,9 @@ def _remarks(sources: Sources, lists: list[list[str]]) -> list[str]:
 
 def _seeds(sources: Sources) -> list[tuple[str, str]]:
     """Everything random behind the figures, with its seed."""
-    said, scored = sources.manifest_run["parameters"], sources.metrics_run["parameters"]
+    slices = slices_if_volumes(sources)
+    said = (slices.require("manifest") if slices else sources.manifest_run)["parameters"]
+    scored = sources.metrics_run["parameters"]
     found = []
     if any("drawn" in note for note in said.get("notes", ())):
         found.append(("split of the images", str(said.get("seed", 0))))

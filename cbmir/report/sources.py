@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from cbmir.errors import UserError
+from cbmir.origin import vectors_run
 from cbmir.select import attach, attach_manifest, connect
 from cbmir.sql_files import bind, create, read
 from cbmir.store import Study, path_name
@@ -96,13 +97,13 @@ class Sources:
                 f"the metrics are older than the neighbors of {encoder} by {index}; expected metrics of the search that is "
                 "there; make them with: cbmir evaluate"
             )
-        embeddings = self.study.require("embeddings", f"encoder={path_name(encoder)}")
+        embeddings = vectors_run(self.study, encoder)
         self.neighbors_runs[encoder, index], self.embeddings_runs[encoder] = run, embeddings
         parameters = run["parameters"]
         return {
             "encoder": encoder,
             "index": index,
-            "approximate": parameters["index"] != "exact",
+            "approximate": parameters["index"] != "exact" and not run.get("by_slices"),
             "dim": embeddings["dim"],
             "random_weights": embeddings.get("random_weights") is not None,
             "gallery": parameters["gallery"],

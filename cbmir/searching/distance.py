@@ -17,6 +17,7 @@ from torch import Tensor
 
 CACHED = 1_024  # rows on which several steps are done while they are in a processor's cache
 _ON_GPU = 65_536  # rows at once on a device where memory alone is the limit
+_MOST_NUMBERS = 2**25  # that are worked on at once
 _ONE_ROUNDING = 2.0**-22  # more than what rounding a distance to float32 once takes away, as a share of it
 
 
@@ -92,6 +93,9 @@ class Metric(Protocol):
     def distances(self, left: Block, right: Block, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Of pairs (left[rows], right[columns]) -> (pairs,) float32."""
 
+    def of_products(self, products: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        """Products (n, m), lengths (n,) and (m,), all float64 -> distances (n, m) float64."""
+
     def tile(self, gallery: Block, device: torch.device) -> Scaled:
         """What the queries of norm 1 are multiplied with."""
 
@@ -115,6 +119,10 @@ class Cosine:
         scale = left.norms[rows] * _lengths(right, columns)
         return torch.where(scale > 0, 1.0 - dots / scale, 1.0).clamp_(0.0, 2.0).float().numpy()
 
+    def of_products(self, products: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        scale = left[:, None] * right[None, :]
+        return torch.where(scale > 0, 1.0 - products / scale, 1.0).clamp_(0.0, 2.0)
+
     def tile(self, gallery: Block, device: torch.device) -> Scaled:
         return gallery.directions(device)
 
@@ -136,6 +144,9 @@ class InnerProduct:
 
     def distances(self, left: Block, right: Block, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return (1.0 - _pairwise(left, right, rows, columns, Tensor.mul_)).float().numpy()
+
+    def of_products(self, products: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        return 1.0 - products
 
     def tile(self, gallery: Block, device: torch.device) -> Scaled:
         return Scaled(gallery.raw(device))
@@ -160,6 +171,9 @@ class Euclidean:
     def distances(self, left: Block, right: Block, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return _pairwise(left, right, rows, columns, lambda q, g: q.sub_(g).square_()).sqrt_().float().numpy()
 
+    def of_products(self, products: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        return (left[:, None] ** 2 + right[None, :] ** 2 - 2.0 * products).clamp_(min=0.0).sqrt_()
+
     def tile(self, gallery: Block, device: torch.device) -> Scaled:
         return Scaled(gallery.raw(device))
 
@@ -178,9 +192,9 @@ class Euclidean:
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (Cosine(), InnerProduct(), Euclidean())}
 
 
-def chunks(rows: Tensor) -> Iterator[slice]:
-    """Slices of (n, ...) that several steps are done on one after the other."""
-    size = CACHED if rows.device.type == "cpu" else _ON_GPU
+def chunks(rows: Tensor, *, numbers: int = 1) -> Iterator[slice]:
+    """Slices of (n, ...) that several steps are done on one after the other; numbers: of a row, where rows may be so long that fewer fit."""
+    size = min(CACHED if rows.device.type == "cpu" else _ON_GPU, max(1, _MOST_NUMBERS // numbers))
     return (slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size))
 
 
@@ -190,7 +204,7 @@ def _pairwise(left: Block, right: Block, rows: np.ndarray, columns: np.ndarray, 
     sides = [
         (torch.from_numpy(side.vectors), torch.from_numpy(wanted)) for side, wanted in ((left, rows), (right, columns))
     ]
-    for here in chunks(out):
+    for here in chunks(out, numbers=left.vectors.shape[1]):
         pair = (vectors.index_select(0, wanted[here]).double() for vectors, wanted in sides)
         torch.sum(each(*pair), dim=1, out=out[here])
     return out

@@ -19,6 +19,11 @@ from cbmir.searching.scoring import Exclude, FirstPass, kinds, never
 
 NO_KEY = np.iinfo(np.int64).max  # key of an empty place: sorts last
 
+LONG = 16_384  # numbers of a vector, beyond which all pairs are computed in float64
+_GRID = (
+    2.0**40
+)  # their distances are whole multiples of 2^-40: sums of other orders differ beyond that, and what is equal has to come out equal
+_ALMOST = 1e-3  # distance of two vectors, as a share of the longer one's length
 _COLUMNS = 64  # of a tile at once, where every pair is computed
 
 
@@ -61,6 +66,9 @@ class RunningTopK:
         """Take the gallery tile into account."""
         if len(gallery.keys) == 0:
             return
+        if gallery.vectors.shape[1] > LONG:
+            self._add_long(gallery)
+            return
         if self._weight is not None and not (self._plain and has_plain_squares(gallery)):
             self._add_without_scores(gallery)
             return
@@ -74,6 +82,30 @@ class RunningTopK:
                 self._waiting > self.distances.size // 4
             ):  # to sort each time would cost more than what an older k-th lets through
                 self._merge()
+
+    def _add_long(self, gallery: Block) -> None:
+        """Products of all pairs in float64, in parts of the vectors: bounds of rounding grow with their length, and would exclude nothing."""
+        n, exclude = len(self.queries.keys), self._excluder(gallery)
+        mine, theirs = torch.from_numpy(self.queries.vectors), torch.from_numpy(gallery.vectors)
+        products = torch.zeros((n, len(gallery.keys)), dtype=torch.float64)
+        for start in range(0, mine.shape[1], LONG):
+            part = slice(start, start + LONG)
+            products.addmm_(mine[:, part].double(), theirs[:, part].double().T)
+        distances = self.metric.of_products(products, self.queries.norms, gallery.norms)
+        exact = (torch.round(distances * _GRID) / _GRID).float().numpy()
+        self._near_zero(gallery, exact)
+        excluded = torch.zeros((n, len(gallery.keys)), device=self.device)
+        exclude(slice(0, n), slice(0, len(gallery.keys)), excluded)
+        rows, columns = np.nonzero((excluded == 0).cpu().numpy() & (exact <= self.distances[:, -1:]))
+        self._new.append((rows, gallery.keys[columns], exact[rows, columns]))
+        self._merge()
+
+    def _near_zero(self, gallery: Block, distances: np.ndarray) -> None:
+        """Euclidean distances of vectors that are almost equal, pair by pair: a difference of squares says nothing of them."""
+        if self.metric.name == "l2":
+            lengths = torch.maximum(self.queries.norms[:, None], gallery.norms[None, :]).numpy()
+            rows, columns = np.nonzero(distances < _ALMOST * lengths)
+            distances[rows, columns] = self.metric.distances(self.queries, gallery, rows, columns)
 
     def _add_without_scores(self, gallery: Block) -> None:
         """Every pair in float64: squares of these lengths are no float32, and scores of them say nothing."""

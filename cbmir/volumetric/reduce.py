@@ -15,7 +15,7 @@ from cbmir.store import Study
 from cbmir.volumetric.reductions import Reduction
 from cbmir.volumetric.slices import Slices
 
-ROW_GROUP_BYTES = 32 * 2**20  # of vectors: what a reader holds at least
+ROW_GROUP_BYTES = 16 * 2**20  # of vectors: what a reader holds at least
 
 
 @dataclass(frozen=True)

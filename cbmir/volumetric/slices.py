@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cbmir.errors import UserError
-from cbmir.origin import is_older
+from cbmir.origin import is_older, of_the_images
 from cbmir.select import attach_done, attach_manifest, connect
 from cbmir.sql_files import read
 from cbmir.store import Study, path_name, run_record
@@ -38,6 +38,15 @@ class Volumes:
         """(v,) row of each volume's first slice."""
         return np.cumsum(self.counts) - self.counts
 
+    def of(self, chosen: np.ndarray) -> Volumes:
+        """Those volumes for which `chosen` (v,) is true; the same arrays where all are."""
+        if chosen.all():
+            return self
+        rows = np.repeat(chosen, self.counts)
+        return Volumes(
+            self.keys[chosen], self.counts[chosen], self.vectors[rows], self.slice_keys[rows], self.places[rows]
+        )
+
     def each(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """(key, vectors (s, dim), places (s,)) of one volume after the other."""
         for key, start, count in zip(self.keys, self.starts, self.counts, strict=True):
@@ -49,10 +58,8 @@ def write_slices(volumes: Study, encoder: str, *, overwrite: bool = False) -> di
     """Publish slices/encoder=E, which slices make each volume and which of them have a vector -> its run.json."""
     of_images = slices_of(volumes)
     target = ("slices", f"encoder={path_name(encoder)}")
-    inputs = {
-        "embeddings": Vectors(of_images, encoder).run["fingerprint"],
-        "manifest": volumes.require("manifest")["fingerprint"],
-    }
+    vectors = Vectors(of_images, encoder).run
+    inputs = {"embeddings": vectors["fingerprint"], "manifest": volumes.require("manifest")["fingerprint"]}
     before = volumes.run_of(*target)
     if before and before["inputs"] == inputs and not overwrite:
         return before
@@ -67,7 +74,9 @@ def write_slices(volumes: Study, encoder: str, *, overwrite: bool = False) -> di
             table = pa.Table.from_batches([batch])
             out.write_table(table, f"part-{part:05d}.parquet", "slices")
             rows, embedded = rows + table.num_rows, embedded + pc.sum(table["embedded"]).as_py()
-        out.run = run_record(STAGE, parameters={"source": encoder}, inputs=inputs, rows=rows, embedded=embedded)
+        out.run = run_record(STAGE, parameters={"source": encoder}, inputs=inputs, rows=rows) | of_the_images(vectors) | {
+            "embedded": embedded, "failed": rows - embedded, "dim": vectors["dim"], "dtype": vectors["dtype"],
+        }  # fmt: skip
     return out.run
 
 

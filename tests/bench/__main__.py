@@ -23,6 +23,7 @@ from tests.bench import (
     nested_speed,
     pack_speed,
     query_speed,
+    volume_speed,
 )
 
 BENCHES = {
@@ -39,6 +40,7 @@ BENCHES = {
     "interval_speed": interval_speed.run,
     "knn_speed": knn_speed.run,
     "nested_speed": nested_speed.run,
+    "volume_speed": volume_speed.run,
 }
 
 

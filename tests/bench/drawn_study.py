@@ -17,9 +17,20 @@ ENCODER = "drawn"
 
 
 def make(
-    study: Study, *, gallery: int, queries: int, dim: int, spread: float, dtype: str = "float32", val: int = 0
+    study: Study,
+    *,
+    gallery: int,
+    queries: int,
+    dim: int,
+    spread: float,
+    dtype: str = "float32",
+    val: int = 0,
+    slices: int | None = None,
 ) -> None:
-    """`gallery` images of split train and `queries` of test, the last `val` of them of val; a cluster's label is its number modulo LABELS."""
+    """`gallery` images of split train and `queries` of test, the last `val` of them of val; a cluster's label is its number modulo LABELS.
+
+    slices: of a volume, where the images are slices; the volumes' labels are then those of all of their slices.
+    """
     n = gallery + queries
     ids = [f"drawn/{i}" for i in range(n)]
     keys = np.fromiter(map(image_key, ids), np.int64, n)
@@ -34,7 +45,7 @@ def make(
             table = pa.table([pa.array(keys[rows]), column.cast(contract.field(1).type)], schema=contract)
             study.write_table(table, "embeddings", directory, f"{part}-{at:08d}.parquet")
     splits = np.repeat(["train", "test", "val"], [gallery, queries - val, val])
-    _manifest(study, ids, keys, clusters % LABELS, splits)
+    _manifest(study, ids, keys, clusters % LABELS, splits, slices)
     run = run_record(
         "embed",
         parameters={"encoder": ENCODER, "dtype": dtype},
@@ -55,7 +66,9 @@ def _pieces(gallery: int, queries: int) -> list[tuple[int, int, int]]:
     return [(0, gallery, 0), (gallery, gallery + queries, 1)]
 
 
-def _manifest(study: Study, ids: list[str], keys: np.ndarray, labels: np.ndarray, splits: np.ndarray) -> None:
+def _manifest(
+    study: Study, ids: list[str], keys: np.ndarray, labels: np.ndarray, splits: np.ndarray, slices: int | None
+) -> None:
     n = len(ids)
     places = [(MODALITIES[label % 4], REGIONS[label // 4 % 12]) for label in range(LABELS)]
     names = np.array([f"{modality}/{region}/{i:03d}" for i, (modality, region) in enumerate(places)], object)
@@ -69,8 +82,10 @@ def _manifest(study: Study, ids: list[str], keys: np.ndarray, labels: np.ndarray
         "region": np.array([region for _, region in places], object)[labels],
         "labels": [[name] for name in names[labels]],
         "unknown_labels": [[]] * n,
-        "patient_id": [f"{split}{i // 3}" for i, split in enumerate(splits)],
+        "patient_id": [f"{split}{i // (3 * (slices or 1))}" for i, split in enumerate(splits)],
     }
+    if slices:
+        columns |= {"volume_id": [f"drawn/v{i // slices}" for i in range(n)], "slice": np.arange(n) % slices}
     table = pa.table({f.name: pa.array(columns.get(f.name, [None] * n), f.type) for f in MANIFEST}, schema=MANIFEST)
     run = run_record("manifest", parameters={"source": "drawn", "notes": []}, inputs={"clusters": CLUSTERS}, rows=n)
     with study.publishing("manifest") as out:
