@@ -312,6 +312,7 @@ ENGINE_LIVES_IN = {
         "querying.held",
         "embedding.actor",
         "embedding.devices",
+        "volumetric.held",
         "volumetric.late",
         "volumetric.reranking",
         "doctor",
