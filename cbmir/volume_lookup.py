@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+import duckdb
 import numpy as np
 
 from cbmir.errors import UserError, nearest
@@ -189,10 +190,16 @@ class VolumeLookup:
             pairs.setdefault((query, volume), []).append(pair)
         return pairs
 
-    def _key(self, name: str) -> int:
-        """Of the volume with that image_id or volume_id; UserError where there is none, or where ids of several datasets are alike."""
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        """To the manifest of volumes."""
         connection = connect()
         attach_manifest(connection, self.volumes)
+        return connection
+
+    def _key(self, name: str) -> int:
+        """Of the volume with that image_id or volume_id; UserError where there is none, or where ids of several datasets are alike."""
+        connection = self._connection
         like = "SELECT image_key, image_id FROM manifest WHERE volume_id = $name OR image_id = $name ORDER BY image_id != $name, image_id"
         found = connection.execute(like, {"name": name}).fetchall()
         if len(found) == 1 or (found and found[0][1] == name):
