@@ -118,13 +118,21 @@ _UNTOLD = (
     "--ray-address",
     "--weights-cache",
 )  # with a value; where things are is not told
+_OF_FILES = ("--weights", "--encoder")  # whose values may say where a file lies
 _UNTOLD_ALONE = ("--debug", "--overwrite", "--retry-failures", "--offline", "--paper")
 
 
 def told(arguments: Sequence[str]) -> list[str]:
-    """The words of a command as it was given, less what says where and not what: ['study', 'index-size', '--sizes', '10,all']."""
+    """The words of a command as it was given, less what says where and not what: ['study', 'index-size', '--sizes', '10,all'].
+
+    '--weights=FILE' becomes two words, as are all others, so that a file is found where one is looked for.
+    """
     words, value_follows = [], False
     for word in arguments:
+        flag, equals, value = word.partition("=")
+        if not value_follows and equals and flag in _OF_FILES:
+            words += [flag, value]
+            continue
         if not value_follows and word not in _UNTOLD_ALONE and word.partition("=")[0] not in _UNTOLD:
             words.append(word)
         value_follows = not value_follows and word in _UNTOLD

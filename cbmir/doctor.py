@@ -141,8 +141,7 @@ def _packed(study: Study) -> str:
 
 def _encoder(study: Study, encoder: str, manifest: dict) -> Iterator[str]:
     from cbmir.embedding.account import account, orphans_line
-    from cbmir.origin import is_older
-    from cbmir.reducing.record import MARK
+    from cbmir.origin import is_made_of_vectors, is_older
     from cbmir.select import embedded_by
 
     run = study.run_of("embeddings", f"encoder={path_name(encoder)}")
@@ -153,8 +152,8 @@ def _encoder(study: Study, encoder: str, manifest: dict) -> Iterator[str]:
     if is_older(study, run):
         yield f"act   {encoder} is older than the embeddings that it was made of; run: {_again(study, encoder, run)}"
         return
-    if counted.failed and MARK in encoder:
-        yield f"note  {counted.line()}, as of the encoder that it was reduced from"
+    if counted.failed and is_made_of_vectors(run):
+        yield f"note  {counted.line()}: what they would be made of has no vectors"
     elif counted.failed:
         yield f"note  {counted.line()}; try them again with: {_embed_again(study, encoder)} --retry-failures"
     else:

@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 from cbmir.commands import so_far
 from cbmir.evaluating.overlap import refuse_overlap
 from cbmir.holding import held
+from cbmir.searching.searchers import torch_device
+from cbmir.searching.threads import cores
 from cbmir.store import Study, path_name, run_record
 from cbmir.sweeping.front import Row, front_text, recommended, with_front
 from cbmir.sweeping.measuring import processor
@@ -28,7 +30,7 @@ from cbmir.sweeping.sweep import POINTS, Sweep, made_of
 from cbmir.vectors import find_encoder
 
 FIGURES = "search_effort"
-_NOT_THE_FIGURES = ("overwrite", "device", "keep_graphs")
+_ALIKE = ("gallery", "queries", "exclude_same", "metric", "depth", "expansion_add", "threads", "processor", "device")
 
 
 def study_search_effort(
@@ -36,7 +38,8 @@ def study_search_effort(
 ) -> dict[str, Any]:
     """Measure every point of the sweep for each encoder, publish search_effort, and tell of the fronts -> its run.json.
 
-    What an earlier sweep found of other encoders, whose embeddings have not changed since, stays in the dataset.
+    What an earlier sweep found of other encoders stays in the dataset where their embeddings have not changed since, and where they were asked the
+    same on the same machine; else that is said.
     """
     options.refuse_nonsense()
     study.require("manifest")
@@ -50,7 +53,7 @@ def study_search_effort(
         with held(study, POINTS, path_name(sweep.encoder)):
             rows += sweep.measured(say)
     table = with_front(rows)
-    record = _publish(study, table, sweeps, options, asked)
+    record = _publish(study, table, sweeps, options, asked, say)
     found = table.to_pylist()
     for sweep in sweeps:
         say(f"\n{sweep.title()}; points that no other one beats in speed and recall, and exact search:")
@@ -60,16 +63,22 @@ def study_search_effort(
 
 
 def _publish(
-    study: Study, table: pa.Table, sweeps: list[Sweep], options: EffortOptions, command: Sequence[str]
+    study: Study, table: pa.Table, sweeps: list[Sweep], options: EffortOptions, command: Sequence[str], say
 ) -> dict[str, Any]:
     """search_effort: the rows of these sweeps, and of other encoders those that still hold."""
-    asked = {name: value for name, value in asdict(options).items() if name not in _NOT_THE_FIGURES}
-    parameters = {sweep.encoder: asked | {"threads": sweep.threads, "processor": processor()} for sweep in sweeps}
+    asked = {name: value for name, value in asdict(options).items() if name != "overwrite"} | {
+        "exclude_same": list(options.exclude_same),
+        "depth": options.depth,
+        "device": torch_device(options.device),
+        "threads": options.threads or cores(),
+        "processor": processor(),
+    }
+    parameters = {sweep.encoder: asked for sweep in sweeps}
     inputs = {sweep.encoder: sweep.made_of for sweep in sweeps}
     before = study.run_of(FIGURES)
     if before:
         kept = [
-            name for name in before["inputs"] if name not in inputs and before["inputs"][name] == _made_of(study, name)
+            name for name in before["inputs"] if name not in inputs and _still_holds(study, name, before, asked, say)
         ]
         old = pq.read_table(study.files(FIGURES)[0], filesystem=study.fs)
         table = pa.concat_tables([table, old.filter(pc.is_in(old["encoder"], pa.array(kept, pa.string())))])
@@ -81,6 +90,22 @@ def _publish(
             FIGURES, parameters=parameters, inputs=inputs, rows=table.num_rows, commands=so_far(before, command)
         )
     return out.run
+
+
+def _still_holds(study: Study, encoder: str, before: dict[str, Any], asked: dict[str, Any], say) -> bool:
+    """Whether what was found of another encoder may stand beside what is found now; says why not."""
+    if before["inputs"][encoder] != _made_of(study, encoder):
+        say(f"{encoder} is no longer in {FIGURES}: its vectors or the manifest have changed since it was measured")
+        return False
+    there = before["parameters"][encoder]
+    changed = next((name for name in _ALIKE if there.get(name) != asked[name]), None)
+    if changed:
+        flag = {"depth": "the largest --k", "processor": "the processor"}.get(changed, f"--{changed.replace('_', '-')}")
+        say(
+            f"{encoder} is no longer in {FIGURES}: it was measured with {flag} {there.get(changed)}, now {asked[changed]}; measure it in the same "
+            "way, and it is there again"
+        )
+    return changed is None
 
 
 def _made_of(study: Study, encoder: str) -> str:

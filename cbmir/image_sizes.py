@@ -21,13 +21,17 @@ from cbmir.encoders.names import detailed, without_detail
 from cbmir.encoders.table import resolve
 from cbmir.errors import UserError
 from cbmir.evaluate import evaluate
+from cbmir.evaluating.beforehand import evaluated_with, refuse_searches
+from cbmir.evaluating.options import EvaluateOptions
 from cbmir.evaluating.overlap import refuse_overlap
+from cbmir.evaluating.searches import searches_there
 from cbmir.exclusions import exclusion_codes
 from cbmir.schemas import IMAGE_SIZES
-from cbmir.search import EXACT, MOST_NEIGHBORS, search
+from cbmir.search import DEPTH, EXACT, MOST_NEIGHBORS, SearchOptions, search
 from cbmir.select import attach_manifest, connect, keys_where, select_where
 from cbmir.sizing.enlarged import enlarged_lines
 from cbmir.sizing.options import ImageSizeOptions
+from cbmir.sizing.question import question
 from cbmir.sizing.table import size_text
 from cbmir.store import Study, path_name, run_record
 
@@ -42,18 +46,21 @@ def study_image_size(
     names = {detailed(encoder, size): encoder for encoder in dict.fromkeys(encoders) for size in options.sizes}
     making = replace(options.embed, weights=_weights(options.embed.weights, names))
     specs = resolve_all(list(names), making)  # misuse is said long before anything is embedded
+    study.require("manifest")
     if making.packed:
         packed_for(study, specs)
-    _refuse_what_cannot_be_asked(study, options)
+    asked_of_each, again = question(study, [spec.name for spec in specs], options)
+    searched = [*(spec.name for spec in specs), *again]
+    wanted = _evaluation(study, options, asked_of_each, searched)
     embed(study, list(names), making, say=say)
     for line in enlarged_lines(study, [spec.name for spec in specs], options.sizes):
         say(line)
-    for spec in specs:
-        record, searched = search(study, spec.name, EXACT, options.search)
+    for name in searched:
+        record, now = search(study, name, EXACT, asked_of_each)
         say(
-            f"search {EXACT} of {spec.name}: {record['queries']:,} queries in {record['gallery']:,} images{'' if searched else ', already searched'}"
+            f"search {EXACT} of {name}: {record['queries']:,} queries in {record['gallery']:,} images{'' if now else ', already searched'}"
         )
-    figures = evaluate(study, options.evaluate, say=say)
+    figures = evaluate(study, wanted, say=say)
     record, sizes = _publish(study, options, figures["fingerprint"], asked)
     bases = {without_detail(spec.name) for spec in specs}
     say(
@@ -78,9 +85,20 @@ def _weights(given: dict[str, str], names: dict[str, str]) -> dict[str, str]:
     return {name: files[encoder] for name, encoder in names.items() if encoder in files}
 
 
-def _refuse_what_cannot_be_asked(study: Study, options: ImageSizeOptions) -> None:
-    """UserError for what a search would refuse after hours of embedding."""
-    study.require("manifest")
+def _evaluation(study: Study, options: ImageSizeOptions, asked: SearchOptions, names: list[str]) -> EvaluateOptions:
+    """What is evaluated when `names` have been searched; UserError for what search and evaluation would refuse after hours of embedding."""
+    gallery = _refuse_what_cannot_be_asked(study, options)
+    others = searches_there(study, without={(name, EXACT) for name in names})
+    within = min([asked.k or min(DEPTH, gallery), *(each.depth for each in others)])
+    wanted = options.evaluate(evaluated_with(study), within=within)
+    if not wanted.allow_overlap:
+        refuse_overlap(study, gallery=options.gallery, queries=options.queries, exclude_same=options.exclude_same)
+    refuse_searches(study, others, wanted)
+    return wanted
+
+
+def _refuse_what_cannot_be_asked(study: Study, options: ImageSizeOptions) -> int:
+    """UserError for what a search would refuse -> how many images the gallery has."""
     count = {
         role: keys_where(study, predicate, role=role).num_rows
         for role, predicate in (("gallery", options.gallery), ("queries", options.queries))
@@ -91,8 +109,6 @@ def _refuse_what_cannot_be_asked(study: Study, options: ImageSizeOptions) -> Non
             f"--k {max(options.ks)} is too deep for the gallery ({count['gallery']:,} images); expected 1 to {most}"
         )
     exclusion_codes(study, options.exclude_same)
-    if not options.allow_overlap:
-        refuse_overlap(study, gallery=options.gallery, queries=options.queries, exclude_same=options.exclude_same)
     connection = connect()
     attach_manifest(connection, study)
     datasets: set[str] = set()
@@ -104,6 +120,7 @@ def _refuse_what_cannot_be_asked(study: Study, options: ImageSizeOptions) -> Non
             f"{' and '.join(twice)} are the same images at several sizes, so that a query would find itself; choose one of them, the largest, with "
             f"--gallery and --queries: dataset = '{twice[-1]}' AND split = 'train'"
         )
+    return count["gallery"]
 
 
 def _publish(

@@ -10,10 +10,11 @@ from typing import Any
 
 from cbmir.errors import UserError, nearest
 from cbmir.evaluate import evaluate
-from cbmir.evaluating.options import KS, LEVELS, EvaluateOptions
+from cbmir.evaluating.beforehand import evaluated_with, extending, refuse_searches
+from cbmir.evaluating.options import LEVELS, EvaluateOptions
 from cbmir.evaluating.overlap import refuse_overlap
-from cbmir.evaluating.searches import find_searches
-from cbmir.report.ranking import question, ranking, ranking_text
+from cbmir.evaluating.searches import find_searches, searches_there
+from cbmir.report.ranking import question, question_of, ranking, ranking_text
 from cbmir.report.sources import Sources
 from cbmir.search import DEPTH, EXACT, TRAIN, SearchOptions, search
 from cbmir.select import keys_where
@@ -69,25 +70,28 @@ def study_encoders(
     options.refuse_nonsense()
     encoders = _chosen(study, options.encoders, say)
     asked = _question(study, encoders, options)
-    if not (options.allow_overlap or _evaluated_with(study).get("allow_overlap")):
+    others = searches_there(study, without={(encoder, EXACT) for encoder in encoders})
+    wanted = _wanted(study, options, within=min([asked.k, *(searched.depth for searched in others)]))
+    if not wanted.allow_overlap:
         refuse_overlap(study, gallery=asked.gallery, queries=asked.queries, exclude_same=asked.exclude_same)
+    refuse_searches(study, others, wanted)
     for encoder in encoders:
         run, searched = search(study, encoder, EXACT, _overwriting(study, encoder, asked, options))
         state = f"{run['seconds']:.1f} s" if searched else "already searched"
         say(f"search exact of {encoder}: {run['queries']:,} queries in {run['gallery']:,} images, {state}")
-    _evaluate(study, options, say)
+    _evaluate(study, wanted, say)
     rows = ranked(study, encoders, relevance=options.relevance, k=options.k)
     say(f"\n{question(asked.__dict__)}\n\n{ranking_text(rows, relevance=options.relevance, k=options.k)}")
-    _say_what_cannot_be(rows, _evaluated_with(study)["permutations"], say)
+    _say_what_cannot_be(rows, wanted.permutations, say)
     return rows
 
 
 def ranked(study: Study, encoders: list[str], *, relevance: str, k: int) -> list[dict[str, Any]]:
     """The ranking of encoders whose exact searches have figures; UserError where none was judged at that relevance and k."""
     sources = Sources(study)
-    rows = ranking(sources, encoders, relevance=relevance, k=k)
+    rows = ranking(sources, encoders, question=question_of(sources, encoders), relevance=relevance, k=k)
     if not rows:
-        found = {row["relevance"] for row in sources.rows("levels")}
+        found = {row["relevance"] for row in sources.rows("anatomy_and_pathology")}
         there = [level for level in LEVELS if level in found]
         raise UserError(
             f"no query can be judged at relevance {relevance}, P@{k}; expected labels, regions or modalities in the manifest; "
@@ -185,15 +189,14 @@ def _flag(name: str) -> str:
     return "-k" if name == "k" else f"--{name.replace('_', '-')}"
 
 
-def _evaluated_with(study: Study) -> dict[str, Any]:
-    """Parameters of the figures that are there; none where there are none."""
-    return (study.run_of("metrics") or {"parameters": {}})["parameters"]
+def _wanted(study: Study, options: EncodersOptions, *, within: int) -> EvaluateOptions:
+    """The evaluation that the ranking needs, as an extension of the one before."""
+    given = {name: getattr(options, name) for name in ("resamples", "permutations", "seed", "allow_overlap")}
+    return extending(evaluated_with(study), ks=(options.k,), metrics=(_METRIC,), within=within, **given)
 
 
-def _evaluate(study: Study, options: EncodersOptions, say: Callable[[str], None]) -> None:
-    """Figures and comparisons of the searches that there are now; metrics, slices and k that were asked for before are kept."""
-    before = _evaluated_with(study)
-    wanted = _wanted(before, options)
+def _evaluate(study: Study, wanted: EvaluateOptions, say: Callable[[str], None]) -> None:
+    """Figures and comparisons of the searches that there are now, unless they are there."""
     inputs = {searched.name: searched.run["fingerprint"] for searched in find_searches(study)}
     runs = [study.run_of(dataset) for dataset in ("metrics", "comparisons")]
     if all(run and run["inputs"] == inputs and run["parameters"] == wanted.record() for run in runs):
@@ -201,27 +204,6 @@ def _evaluate(study: Study, options: EncodersOptions, say: Callable[[str], None]
         return
     run = evaluate(study, wanted, say=say)
     say(f"metrics: {run['rows']:,} figures of {len(run['inputs'])} searches")
-
-
-def _wanted(before: dict[str, Any], options: EncodersOptions) -> EvaluateOptions:
-    """The evaluation that the ranking needs, as an extension of the one before."""
-    ks = sorted({*before.get("k", KS), options.k})
-    metrics, slices = before.get("metric"), before.get("slice")
-    given = {
-        name: next(
-            (v for v in (getattr(options, name), before.get(name)) if v is not None), getattr(EvaluateOptions, name)
-        )
-        for name in ("resamples", "permutations", "seed")
-    }
-    given["resamples"] = given["resamples"] or EvaluateOptions.resamples  # 0 would give no test
-    return EvaluateOptions(
-        ks=None if ks == list(KS) else tuple(ks),
-        metrics=tuple(dict.fromkeys([*metrics, _METRIC])) if metrics else None,
-        slices=tuple(slices) if slices else None,
-        allow_overlap=options.allow_overlap or bool(before.get("allow_overlap")),
-        compared=tuple(before["compared"]) if before.get("compared") else None,
-        **given,
-    )
 
 
 def _say_what_cannot_be(rows: list[dict[str, Any]], permutations: int, say: Callable[[str], None]) -> None:

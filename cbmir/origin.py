@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from cbmir.commands import line, volumes_words
+from cbmir.errors import UserError
 from cbmir.reducing.record import is_reduced, reduce_command
 from cbmir.store import Study, path_name
-from cbmir.volumetric.place import STAGE, made_of, slices_of
+from cbmir.volumetric.place import STAGE, is_of_volumes, is_outdated, made_of, slices_of
 
 _OF_THE_IMAGES = (
     "precision", "decode", "packed", "random_weights", "weights_sha256", "weights", "spec", "imported", "matched_by",
@@ -34,6 +35,15 @@ def is_older(study: Study, run: dict[str, Any]) -> bool:
     if not study.exists(*source):  # deleted to save space: what is left is all that there is
         return False
     return (study.run_of(*source) or {}).get("fingerprint") != run["inputs"]["embeddings"]
+
+
+def refuse_outdated_volumes(study: Study) -> None:
+    """UserError for a study of volumes that is older than the manifest of their slices: their labels or splits may have changed."""
+    if is_of_volumes(study) and is_outdated(study):
+        slices = slices_of(study).address
+        raise UserError(
+            f"the volumes of {study.address} are older than the manifest of their slices; make them again with: cbmir volumes --study {slices} --encoder NAME"
+        )
 
 
 def vectors_run(study: Study, encoder: str) -> dict[str, Any]:

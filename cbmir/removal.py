@@ -27,6 +27,7 @@ from cbmir.removing.selection import asked, of_list, of_orphans, of_predicate, r
 from cbmir.removing.settle import settle_index, settle_manifest, settle_rest
 from cbmir.schemas import image_key
 from cbmir.store import JOURNAL, Study, path_name
+from cbmir.volumetric.place import is_of_volumes, slices_of
 
 
 class StillThere(UserError):
@@ -65,6 +66,11 @@ def remove(study: Study, options: RemoveOptions, *, say: Callable[[str], None] =
     UserError for misuse, before anything is removed; StillThere where a file holds one of them afterwards, which leaves the removal unfinished.
     """
     options.refuse_nonsense()
+    if is_of_volumes(study):
+        raise UserError(
+            f"--study {study.address} is a study of volumes; remove the slices from the study that they lie in, which deletes the volumes: "
+            f"--study {slices_of(study).address}"
+        )
     study = Study(study.address, removing=True)
     if options.check:
         return _check(study, read_ids(options.ids), say)

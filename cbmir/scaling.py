@@ -6,23 +6,24 @@ of their own, so that a study that is interrupted, or gets more sizes, seeds, en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from cbmir.errors import UserError
 from cbmir.evaluating.overlap import refuse_overlap
 from cbmir.exclusions import exclusion_codes, exclusion_inputs
+from cbmir.holding import held
 from cbmir.progress import Progress
 from cbmir.sampled.cells import Cell
-from cbmir.sampled.gathering import gather, refuse_other_questions
+from cbmir.sampled.gathering import gather
 from cbmir.sampled.options import TUNED, ScalingOptions
 from cbmir.sampled.orders import asked_sizes
+from cbmir.sampled.questions import by_date, depth_for, studied_otherwise
 from cbmir.sampled.spread import Part, Task, run_tasks
 from cbmir.sampled.told import lines
-from cbmir.search import EXACT
-from cbmir.select import keys_where
+from cbmir.search import EXACT, Roles, roles_of
 from cbmir.store import Study, path_name
 from cbmir.vectors import Vectors, find_encoder
 
@@ -40,11 +41,40 @@ def study_index_size(
     asked: the words of the command, for the report's last section.
     """
     options.refuse_nonsense()
-    refuse_other_questions(study, options)
     exclusion_codes(study, options.exclude_same)  # says which columns there are
     if not options.allow_overlap:
         refuse_overlap(study, gallery=options.gallery, queries=options.queries, exclude_same=options.exclude_same)
-    parts = [_part(study, encoder, options) for encoder in dict.fromkeys(encoders)]
+    names = list(dict.fromkeys(find_encoder(study, encoder) for encoder in encoders))
+    others = study.names("scaling_cells") if options.overwrite else []  # whose samples may be deleted
+    with _held(study, {*names, *others}):
+        run = _studied(study, names, options, asked, say)
+    for line in lines(study, names, options.told):
+        say(line)
+    return run
+
+
+@contextlib.contextmanager
+def _held(study: Study, encoders: set[str]) -> Iterator[None]:
+    """One run at a time works on an encoder's samples: it deletes their exact neighbors when it is done."""
+    with contextlib.ExitStack() as stack:
+        for encoder in sorted(encoders):  # the same order in every run, or two would wait for each other
+            stack.enter_context(held(study, "scaling_cells", path_name(encoder)))
+        yield
+
+
+def _studied(
+    study: Study, encoders: list[str], options: ScalingOptions, asked: Sequence[str], say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Do what is missing. Nothing is deleted before everything that was asked for is known to be possible."""
+    vectors = {encoder: Vectors(study, encoder) for encoder in encoders}
+    roles = {encoder: roles_of(study, mine, options.gallery, options.queries) for encoder, mine in vectors.items()}
+    there, _ = by_date(study)
+    options = replace(options, k=depth_for(there, [len(each.gallery) for each in roles.values()], options))
+    options.refuse_depths()
+    others = studied_otherwise(there, encoders, options)
+    parts = [_part(study, vectors[encoder], roles[encoder], options, asked) for encoder in encoders]
+    for address in others:
+        study.delete(*address)
     missing = sum(len(task.cells) for part in parts for task in part.tasks)
     total = sum(part.cells for part in parts)
     if missing:
@@ -52,32 +82,28 @@ def study_index_size(
             say(f"{total - missing:,} of {total:,} samples are done already")
         with Progress("study index-size", missing, unit="samples") as progress:
             run_tasks(study, parts, options, progress)
-    run = gather(study, options, asked=asked)
-    for part in parts:
-        study.delete("scaling_neighbors", path_name(part.encoder))
-    for line in lines(study, [part.encoder for part in parts]):
-        say(line)
+    with held(study, "scaling"):
+        run = gather(study, encoders, options, asked=asked, say=say)
+    for encoder in encoders:
+        study.delete("scaling_neighbors", path_name(encoder))
     return run
 
 
-def _part(study: Study, name: str, options: ScalingOptions) -> Part:
-    encoder = find_encoder(study, name)
-    vectors = Vectors(study, encoder)
+def _part(study: Study, vectors: Vectors, roles: Roles, options: ScalingOptions, command: Sequence[str]) -> Part:
+    encoder = vectors.encoder
     if options.index.pca is not None and options.index.pca > vectors.dim:
         raise UserError(
             f"--pca {options.index.pca}; the vectors of {encoder} have {vectors.dim} numbers; expected as many or fewer"
         )
     inputs = {"embeddings": vectors.run["fingerprint"], "manifest": study.require("manifest")["fingerprint"]}
     inputs |= exclusion_inputs(study, options.exclude_same)
-    gallery, queries = (
-        _embedded(study, vectors, predicate, role)
-        for predicate, role in ((options.gallery, "gallery"), (options.queries, "queries"))
-    )
-    part = Part(encoder, inputs, gallery, queries, asked_sizes(encoder, len(gallery), options))
+    sizes = asked_sizes(encoder, len(roles.gallery), options)
+    part = Part(encoder, inputs, roles.gallery, roles.queries, sizes)
     for seed in range(options.seeds):
         for size in part.asked:
             for names in _indexes(options):
-                _add(study, part, [Cell(encoder, name, options.sampling, seed, size) for name in names], options)
+                cells = [Cell(encoder, name, options.sampling, seed, size) for name in names]
+                _add(study, part, cells, options, command)
     return part
 
 
@@ -86,24 +112,10 @@ def _indexes(options: ScalingOptions) -> list[tuple[str, ...]]:
     return [(name,) if name == EXACT else (name, name + TUNED) for name in options.indexes]
 
 
-def _add(study: Study, part: Part, cells: list[Cell], options: ScalingOptions) -> None:
+def _add(study: Study, part: Part, cells: list[Cell], options: ScalingOptions, command: Sequence[str]) -> None:
     """The task that makes those of the cells that are missing."""
     part.cells += len(cells)
-    drafts = [cell.record(part.inputs, options) for cell in cells]
-    missing = [
-        (cell, draft)
-        for cell, draft in zip(cells, drafts, strict=True)
-        if not cell.is_done(study, draft, overwrite=options.overwrite)
-    ]
+    drafts = [cell.record(part.inputs, options, command=command) for cell in cells]
+    missing = [(cell, draft) for cell, draft in zip(cells, drafts, strict=True) if not cell.is_done(study, draft)]
     if missing:
         part.tasks.append(Task([cell for cell, _ in missing], [draft for _, draft in missing]))
-
-
-def _embedded(study: Study, vectors: Vectors, predicate: str, role: str) -> np.ndarray:
-    selected = keys_where(study, predicate, role=role)["image_key"].to_numpy()
-    keys = vectors.keys(selected)
-    if len(keys) == 0:
-        raise UserError(
-            f"the {role} is empty: none of the {len(selected):,} images of {predicate} was embedded by {vectors.encoder}; see failures"
-        )
-    return keys

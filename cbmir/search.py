@@ -16,7 +16,7 @@ from cbmir.errors import UserError
 from cbmir.exclusions import duplicates_digest, exclusion_codes, exclusion_inputs
 from cbmir.index import METRICS, open_index
 from cbmir.indexing.opened import OpenIndex
-from cbmir.origin import is_older
+from cbmir.origin import is_older, refuse_outdated_volumes
 from cbmir.progress import Progress
 from cbmir.schemas import NEIGHBORS
 from cbmir.searching.searchers import Codes, ExactSearch, Found, IndexSearch, torch_device
@@ -85,6 +85,7 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
     Neighbors found with other parameters are refused unless `overwrite`; outdated ones are searched again.
     """
     options.refuse_nonsense()
+    refuse_outdated_volumes(study)
     if options.save_as == EXACT and index != EXACT:
         raise UserError(f"--save-as exact with --index {index}: that name is for exact neighbors; choose another")
     encoder = find_encoder(study, encoder)

@@ -45,10 +45,16 @@ VIEWS = {
     "matched_slices": "encoder x index x pair of volumes x pair of their nearest slices: in a study of volumes",
     "published": "published figure, as printed: paper x dataset x image size x encoder x metric x k; the same in every study",
     "runs": "dataset of the study, with what its run.json says",
+    "searches": "search that has figures: the question that it asks, and whether it stands for its encoder",
 }
 _BY_INDEX = ("neighbors", "query_metrics", "matched_slices")
 _FIGURES = ("metrics", "comparisons", "confusions", "hubness")
 _STUDIES = ("scaling", "scaling_costs", "vanished", "fits", "search_effort", "image_sizes")
+_RUNS = pa.schema(
+    [("dataset", pa.string()), ("encoder", pa.string()), ("index", pa.string()), ("name", pa.string()), ("rows", pa.int64()),
+     ("finished", pa.string()), ("random_weights", pa.int64()), ("parameters", pa.string()), ("fingerprint", pa.string()),
+     ("question", pa.string()), ("approximate", pa.bool_()), ("queries_asked", pa.int64())]
+)  # fmt: skip
 _PARTS = "parts"  # schema of what the views are unions of, so that SHOW TABLES lists the views alone
 
 
@@ -76,6 +82,7 @@ def open_views(study: Study) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
     opening.references()
     opening.note_what_is_outdated()
     opening.view_runs()
+    opening.searches()
     return opening.connection, opening.notes
 
 
@@ -91,6 +98,11 @@ def catalog(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
     for name in listed(connection):
         rows = connection.table(name).count("*").fetchall()[0][0]
         yield f"{name:<16} {rows:>13,}  {VIEWS[name]}"
+
+
+def is_approximate(run: dict[str, Any]) -> bool:
+    """Whether a search went through an index."""
+    return run["parameters"]["index"] != "exact" and not run.get("by_slices")
 
 
 @dataclass
@@ -242,7 +254,10 @@ class _Opening:
             )
 
     def view_runs(self) -> None:
-        """runs: what each dataset's run.json says, one row a dataset."""
+        """runs: what each dataset's run.json says, one row a dataset; of an encoder's searches and indexes, too, whether its weights are random."""
+        random = {
+            run.encoder: run.run.get("random_weights") for run in self.runs if run.dataset in ("embeddings", "slices")
+        }
         rows = [
             {
                 "dataset": run.dataset,
@@ -251,13 +266,26 @@ class _Opening:
                 "name": run.name,
                 "rows": run.run.get("rows"),
                 "finished": run.run.get("finished"),
-                "random_weights": run.run.get("random_weights"),
+                "random_weights": random.get(run.encoder),
                 "parameters": json.dumps(run.run.get("parameters")),
                 "fingerprint": run.run.get("fingerprint"),
+                "question": run.run.get("question"),
+                "approximate": is_approximate(run.run) if run.dataset == "neighbors" else None,
+                "queries_asked": _queries_asked(run.run),
             }
             for run in self.runs
         ]
-        self.connection.execute(f"CREATE VIEW runs AS FROM {self._table('_runs', pa.Table.from_pylist(rows))}")
+        self.connection.execute(f"CREATE VIEW runs AS FROM {self._table('_runs', pa.Table.from_pylist(rows, _RUNS))}")
+
+    def searches(self) -> None:
+        """Which searches ask the same, of those that have figures."""
+        if "metrics" in listed(self.connection):
+            create_view(self.connection, "searches", "report", "searches")
+
+
+def _queries_asked(run: dict[str, Any]) -> int | None:
+    """Queries of a search, embedded or not; None of what is no search."""
+    return run["queries"] + run["queries_not_embedded"] if "queries_not_embedded" in run else None
 
 
 def _quoted(text: str) -> str:

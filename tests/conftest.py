@@ -5,9 +5,13 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow.fs as pafs
 import pytest
+
+if TYPE_CHECKING:
+    from cbmir.store import Study
 
 # Threads of torch that wait in a loop hold the cores of those that work: with two test files at a time, small products took seven times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -102,3 +106,19 @@ def phantom_study(phantoms: Path, tmp_path: Path):
     study = Study(str(tmp_path / "study"))
     write_manifest(study, "phantoms", [str(phantoms)], Options())
     return study
+
+
+@pytest.fixture(scope="session")
+def charted(tmp_path_factory) -> "Study":
+    """Every study of cbmir, drawn: two encoders, three indexes, three seeds. Read it only."""
+    from tests.scaling_studies import whole_study
+
+    return whole_study(tmp_path_factory.mktemp("charts") / "study")
+
+
+@pytest.fixture(scope="session")
+def figure_files(charted) -> dict[str, bytes]:
+    """Name of a file in its figures/ -> the bytes."""
+    from cbmir.report import write_figures
+
+    return {Path(path).name: Path(path).read_bytes() for path in write_figures(charted)}

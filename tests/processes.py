@@ -60,6 +60,19 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def killed_when(condition, *arguments: str, after: float = 0.0, seconds: float = 120) -> None:
+    """Start one command and kill it, and all that it has started, as soon as `condition()`, or so many seconds later."""
+    process = start(*arguments)
+    assert wait_for(condition, seconds=seconds, process=process), process.communicate()[0]
+    time.sleep(after)
+    below = children(process.pid)
+    kill(process.pid)
+    process.wait()
+    process.stdout.close()
+    for pid in filter(alive, below):  # Ray's workers, by their numbers
+        kill(pid)
+
+
 def wait_for(condition, *, seconds: float, process: subprocess.Popen | None = None) -> bool:
     """Poll until `condition()`; False where the time is over or the process has ended."""
     end = time.monotonic() + seconds

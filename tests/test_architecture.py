@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "store": ("patience", "schemas", "stages", "whole"),
     "select": ("errors", "store", "schemas"),
     "progress": (),
+    "aligned": (),
     "cluster": ("errors", "patience"),
     "paper": (
         "paper",
@@ -74,7 +75,7 @@ MAY_IMPORT = {
         "vectors",
     ),
     "volumetric.place": ("schemas", "store"),  # what `origin` asks of a study of volumes; `volumetric` reads vectors
-    "origin": ("commands", "reducing.record", "store", "volumetric.place"),
+    "origin": ("commands", "errors", "reducing.record", "store", "volumetric.place"),
     "volumetric": (
         "volumetric",
         "cluster",
@@ -155,6 +156,7 @@ MAY_IMPORT = {
         "progress",
         "errors",
         "exclusions",
+        "origin",
         "schemas",
         "search",
         "select",
@@ -163,6 +165,7 @@ MAY_IMPORT = {
         "store",
     ),
     "sampled": (
+        "aligned",
         "commands",
         "sampled",
         "cluster",
@@ -187,14 +190,16 @@ MAY_IMPORT = {
         "errors",
         "evaluating.overlap",
         "exclusions",
+        "holding",
         "progress",
         "search",
-        "select",
         "store",
         "vectors",
     ),
     "sweeping": (
         "sweeping",
+        "aligned",
+        "commands",
         "errors",
         "evaluating",
         "exclusions",
@@ -212,7 +217,9 @@ MAY_IMPORT = {
     ),
     "sizing": (
         "sizing",
+        "aligned",
         "embedding.options",
+        "encoders.names",
         "encoders.table",
         "errors",
         "evaluating",
@@ -238,7 +245,7 @@ MAY_IMPORT = {
         "select",
         "store",
     ),
-    "effort": ("commands", "sweeping", "evaluating.overlap", "holding", "store", "vectors"),
+    "effort": ("commands", "sweeping", "evaluating.overlap", "holding", "searching", "store", "vectors"),
     "evaluate": ("as_published", "classifying", "evaluating", "errors", "progress", "store"),
     "as_published": ("as_published", "classifying", "errors", "select", "sql_files", "store"),
     "classifying": ("classifying", "commands", "errors", "schemas", "select", "sql_files", "store", "vectors"),
@@ -281,6 +288,7 @@ MAY_IMPORT = {
         "reducing.record",
         "schemas",
         "store",
+        "volumetric.place",
     ),
     "exclusions": ("errors", "inspecting.alike", "select", "store"),
     "report": (

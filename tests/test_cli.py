@@ -326,6 +326,24 @@ def test_the_words_of_a_command_say_what_was_asked_and_not_where():
     ]
     assert parse(asked).words == ["study", "index-size", "--encoder", "a=b", "--sizes=10,all"]
     assert parse(["evaluate", "--study=/data/s", "--metric", "--study"][:2]).words == ["evaluate"]
+    asked = [
+        "study",
+        "image-size",
+        "--study=s",
+        "--encoder=a=/b c/e.toml",
+        "--weights=a=/b c/w.pt",
+        "--gallery=a = '--weights=b'",
+    ]
+    words = [
+        "study",
+        "image-size",
+        "--encoder",
+        "a=/b c/e.toml",
+        "--weights",
+        "a=/b c/w.pt",
+        "--gallery=a = '--weights=b'",
+    ]
+    assert parse(asked).words == words
 
 
 def test_commands_that_add_to_a_dataset_are_kept_once_the_last_at_the_end():

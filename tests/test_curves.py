@@ -9,7 +9,7 @@ from scipy.optimize import least_squares
 
 from cbmir.sampled.curves import MOST_VANISHED, fits_of
 from cbmir.sampled.scoring import DRAWS
-from cbmir.schemas import METRICS, check
+from cbmir.schemas import METRICS, VANISHED, check
 from cbmir.statistics.curves import MODELS, choose, fit_logarithmic, fit_power
 
 POWER, LOGARITHMIC = MODELS
@@ -56,15 +56,28 @@ def test_the_model_that_foretells_the_largest_size_is_chosen():
     assert choose(SIZES, 0.1 + 0.12 * np.log10(SIZES)) is LOGARITHMIC
     assert choose(SIZES[:3], np.array([0.1, 0.2, 0.3])) is LOGARITHMIC
     assert choose(SIZES[:2], np.array([0.1, 0.2])) is None
+    assert choose(SIZES[[0, 0, 0, 0]], np.full(4, 0.9)) is None
+    assert choose(SIZES[[0, 1, 2, 2]], np.array([0.1, 0.2, 0.3, 0.3])) is LOGARITHMIC
 
 
 def samples(
-    values: np.ndarray, *, vanished: dict[int, int] | None = None, spread: float = 0.01, **names
-) -> tuple[pa.Table, pa.Table]:
-    """values (sizes, seeds) -> rows of scaling and their draws, normally distributed around each value."""
+    values: np.ndarray,
+    *,
+    sizes: np.ndarray = SIZES,
+    vanished: dict[int, int] | None = None,
+    gone: tuple[int, ...] = (),
+    spread: float = 0.01,
+    **names,
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """values (sizes, seeds) -> rows of scaling, of vanished, and the draws, normally distributed around each value.
+
+    vanished: sample size -> queries of each figure that have; gone: sample sizes at which seed 0 has lost a class.
+    """
     rng = np.random.default_rng(0)
     rows, draws = [], []
-    for i, size in enumerate(SIZES[: len(values)].astype(int).tolist()):
+    for i, (asked, size) in enumerate(
+        zip(SIZES.astype(int).tolist(), sizes[: len(values)].astype(int).tolist(), strict=False)
+    ):
         for seed, value in enumerate(values[i].tolist()):
             curve = {
                 "encoder": "e", "index": "exact", "sampling": "random", "metric": "precision_at_k", "relevance": "label", "k": 1,
@@ -72,14 +85,23 @@ def samples(
             } | names  # fmt: skip
             row = dict.fromkeys(METRICS.names) | curve | {
                 "value": value, "n_queries": 1_000, "n_failed": 0, "n_unanswerable": 0, "n_patients": 1_000, "gallery_size": size, "seed": seed,
-                "sample_size": size, "n_vanished": (vanished or {}).get(size, 0),
+                "sample_size": asked, "n_vanished": (vanished or {}).get(asked, 0),
             }  # fmt: skip
             rows.append(row)
-            draws.append(curve | {"seed": seed, "sample_size": size, "drawn": value + rng.normal(0, spread, 400)})
+            draws.append(curve | {"seed": seed, "sample_size": asked, "drawn": value + rng.normal(0, spread, 400)})
     kinds = pa.schema(
         [*DRAWS, *(METRICS.field(name) for name in ("encoder", "index", "sampling", "seed", "sample_size"))]
     )
-    return pa.Table.from_pylist(rows, schema=METRICS), pa.Table.from_pylist(draws, schema=kinds)
+    lost = [
+        {"encoder": "e", "sampling": "random", "seed": 0, "sample_size": size, "gallery_size": size, "relevance": "label", "label": "rare",
+         "n_queries": 2, "is_gone": True}
+        for size in gone
+    ]  # fmt: skip
+    return (
+        pa.Table.from_pylist(rows, schema=METRICS),
+        pa.Table.from_pylist(lost, schema=VANISHED),
+        pa.Table.from_pylist(draws, schema=kinds),
+    )
 
 
 def test_fits_are_marked_where_they_extrapolate_and_their_intervals_widen():
@@ -114,13 +136,42 @@ def test_a_size_that_has_lost_queries_is_no_point_of_the_curve():
     assert fits[fits["model"] == "power"]["rmse"].max() < 1e-6
 
 
+@pytest.mark.parametrize("k", [1, None])
+def test_a_macro_mean_that_has_lost_a_class_is_no_point_of_the_curve(k):
+    """Two queries of a thousand: far fewer than a micro mean may lose, and a whole class to a macro mean."""
+    values = np.repeat((0.8 - 4 * SIZES**-0.3)[:, None], 3, axis=1)
+    lost = {"vanished": {1_000: 2, 2_000: 2}, "gone": (1_000,), "k": k}
+    sizes = {
+        (average, part): fits_of(*samples(values, average=average, slice_by="prevalence", slice=part, **kept), at=None).to_pandas()["gallery_size"].min()
+        for average in ("micro", "macro")
+        for part, kept in (("rare", lost), ("common", lost | {"vanished": {}}))
+    }  # fmt: skip
+    assert sizes == {("micro", "rare"): 1_000, ("macro", "rare"): 2_000, ("micro", "common"): 1_000, ("macro", "common"): 1_000}  # fmt: skip
+
+
+def test_sizes_that_come_to_one_sample_are_one_point():
+    """Samples of whole patients within one large patient: four sizes asked for, of which three are the same."""
+    same = np.array([200.0, 200, 200, 900, 4_000])
+    values = np.repeat(np.array([0.5, 0.5, 0.5, 0.6, 0.7])[:, None], 3, axis=1)
+    fits = fits_of(*samples(values, sizes=same), at=None).to_pandas()
+    assert (fits["n_sizes"] == 3).all()
+    assert set(fits["model"]) == {"logarithmic"}, "three points are too few for the power curve"
+    alone = fits_of(*samples(values[2:], sizes=same[2:]), at=None).to_pandas()
+    assert fits["value"].tolist() == alone["value"].tolist()
+    assert fits[["ci_low", "ci_high"]].notna().all(axis=None)
+    for seeds in (1, 3):
+        flat = np.full((4, seeds), 0.9)
+        assert len(fits_of(*samples(flat, sizes=np.full(4, 500.0)), at=None)) == 0, "one point is no curve"
+        assert len(fits_of(*samples(flat, sizes=np.array([500.0, 500, 500, 900])), at=None)) == 0
+
+
 def test_one_seed_has_the_interval_of_its_patients_and_no_draws_have_none():
     values = (0.1 + 0.12 * np.log10(SIZES))[:, None]
-    scaling, draws = samples(values)
-    one = fits_of(scaling, draws, at=None).to_pandas()
+    scaling, nothing, draws = samples(values)
+    one = fits_of(scaling, nothing, draws, at=None).to_pandas()
     assert one[["ci_low", "ci_high"]].notna().all(axis=None)
     assert (one["n_seeds"] == 1).all()
-    none = fits_of(scaling, draws.slice(0, 0), at=None).to_pandas()
+    none = fits_of(scaling, nothing, draws.slice(0, 0), at=None).to_pandas()
     assert none[["ci_low", "ci_high"]].isna().all(axis=None)
     assert none["value"].tolist() == one["value"].tolist()
 
@@ -137,11 +188,12 @@ def test_seeds_that_differ_widen_the_interval():
 
 def test_a_seed_without_all_sizes_and_curves_without_k_are_told_apart():
     values = np.repeat((0.1 + 0.12 * np.log10(SIZES))[:, None], 3, axis=1)
-    scaling, draws = samples(values)
+    scaling, nothing, draws = samples(values)
     keep = [not (row["seed"] == 2 and row["sample_size"] == 4_000) for row in scaling.to_pylist()]
-    assert set(fits_of(scaling.filter(keep), draws, at=None)["n_seeds"].to_pylist()) == {2}
-    other, others = samples(values / 2, metric="average_precision", k=None)
-    fits = fits_of(pa.concat_tables([scaling, other]), pa.concat_tables([draws, others]), at=None).to_pandas()
+    assert set(fits_of(scaling.filter(keep), nothing, draws, at=None)["n_seeds"].to_pylist()) == {2}
+    other, _, others = samples(values / 2, metric="average_precision", k=None)
+    both = pa.concat_tables([scaling, other]), nothing, pa.concat_tables([draws, others])
+    fits = fits_of(*both, at=None).to_pandas()
     means = fits.groupby("metric")["value"].max()
     assert means["precision_at_k"] == pytest.approx(2 * means["average_precision"], rel=0.2)
     assert fits[fits["metric"] == "average_precision"]["k"].isna().all()

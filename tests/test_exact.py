@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
+from cbmir.searching import exact
 from cbmir.searching.distance import METRICS, Block, Scaled
 from cbmir.searching.exact import NO_KEY, RunningTopK
 from cbmir.searching.rounding import Bytes, Floats
@@ -314,3 +315,33 @@ def test_vectors_so_wide_that_sums_of_bytes_overflow_are_searched_in_finer_copie
     running.add(gallery)
     np.testing.assert_array_equal(running.result()[0], brute(queries, gallery, k=2, metric="cos"))
     assert running.result()[0][0, 0] == 1
+
+
+@pytest.mark.parametrize("metric", ["cos", "ip", "l2"])
+@pytest.mark.parametrize("tile", [7, 50])
+def test_long_vectors_are_compared_in_float64(metric, tile, monkeypatch):
+    """Beyond LONG numbers every pair is computed; the neighbors are those of a sort in float64, ties by key, however the gallery is cut."""
+    monkeypatch.setattr(exact, "LONG", 40)
+    rng = np.random.default_rng(3)
+    gallery = rng.standard_normal((50, 130)).astype(np.float32)
+    gallery[10], gallery[11], gallery[12] = gallery[3], gallery[3], 0
+    queries = np.concatenate([gallery[3:5], rng.standard_normal((6, 130)), np.zeros((1, 130))]).astype(np.float32)
+    running = RunningTopK(Block(-1 - np.arange(len(queries)), queries), k=9, metric=metric)
+    for start in range(0, 50, tile):
+        running.add(Block(np.arange(start, min(start + tile, 50)), gallery[start : start + tile]))
+    keys, distances, counts = running.result()
+    q, g = queries.astype(np.float64), gallery.astype(np.float64)
+    lengths = np.linalg.norm(q, axis=1)[:, None] * np.linalg.norm(g, axis=1)[None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = {
+            "cos": np.where(lengths > 0, 1 - q @ g.T / lengths, 1.0),
+            "ip": 1 - q @ g.T,
+            "l2": np.sqrt(((q[:, None] - g[None]) ** 2).sum(axis=2)),
+        }[metric]
+    expected = np.round(expected, 9)
+    order = np.lexsort((np.broadcast_to(np.arange(50), expected.shape), expected))[:, :9]
+    np.testing.assert_array_equal(keys, order)
+    np.testing.assert_allclose(distances, np.take_along_axis(expected, order, 1), rtol=1e-6, atol=1e-8)
+    assert (counts == 9).all()
+    if metric != "ip":
+        assert (distances[0, :3] == distances[0, 0]).all()

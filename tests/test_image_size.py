@@ -24,15 +24,20 @@ from cbmir.encoders.build import build
 from cbmir.encoders.names import detailed, parse_name, without_detail
 from cbmir.encoders.table import resolve
 from cbmir.errors import UserError
+from cbmir.evaluate import evaluate
+from cbmir.evaluating.options import EvaluateOptions
 from cbmir.image_sizes import study_image_size
+from cbmir.images.errors import ImageError
 from cbmir.images.geometry import Geometry, apply, reduction
 from cbmir.images.read import read_pixels
 from cbmir.schemas import check
+from cbmir.search import SearchOptions, search
 from cbmir.sizing.options import ImageSizeOptions
+from cbmir.sizing.question import question
 from cbmir.store import Study
 from cbmir.vectors import Vectors, find_encoder
-from tests.processes import alive, cbmir, children, kill, outcome, start, wait_for
-from tests.studies import make_study
+from tests.processes import cbmir, killed_when, outcome
+from tests.studies import add_embeddings, make_study
 
 NET = "timm:test_resnet~random0"
 
@@ -202,7 +207,7 @@ def test_images_that_are_smaller_are_counted(collection, phantoms):
     for row in pq.read_table(collection.files("manifest")[0]).to_pylist():
         try:
             sizes.append(min(read_pixels(row["uri"]).shape[:2]))
-        except Exception:  # the broken one
+        except ImageError:  # the broken one
             continue
     enlarged = collection.run_of("embeddings", "encoder=pixels32~px28")["last_attempt"]["enlarged"]
     assert enlarged == {"1000": sum(size < 1000 for size in sizes)}
@@ -318,6 +323,52 @@ def test_what_is_there_is_not_made_again(studied):
     assert {size for size, _ in cells(more)} == {8, 32, 64, 128}
 
 
+def test_an_evaluation_that_was_asked_for_before_is_extended(studied):
+    study, _ = studied
+    evaluate(
+        study,
+        EvaluateOptions(
+            ks=(2, 20), metrics=("hit_rate_at_k",), slices=("split",), resamples=300, permutations=600, seed=3
+        ),
+    )
+    tell(study, ImageSizeOptions(**vars(OPTIONS) | {"resamples": None, "permutations": None}))
+    for dataset in ("metrics", "comparisons"):
+        asked = study.run_of(dataset)["parameters"]
+        assert (asked["k"], asked["slice"], asked["resamples"], asked["permutations"], asked["seed"]) == (
+            [1, 2, 5, 20],
+            ["split"],
+            300,
+            600,
+            3,
+        )
+        assert set(asked["metric"]) == {"hit_rate_at_k", "precision_at_k", "average_precision_over_hits_at_k"}
+    rows = pq.read_table(study.files("comparisons")[0]).to_pylist()
+    assert {row["metric"] for row in rows} == set(asked["metric"])
+    tell(study)
+    assert study.run_of("metrics")["parameters"]["resamples"] == OPTIONS.resamples
+
+
+def test_all_sizes_of_an_encoder_are_asked_one_question(studied):
+    study, _ = studied
+    some = "split = 'train' AND region = 'chest'"
+    change = ImageSizeOptions(**vars(OPTIONS) | {"sizes": (8, 64), "gallery": some})
+    before = run_jsons(study, "neighbors")
+    with pytest.raises(
+        UserError,
+        match=r"neighbors of pixels32~px\d+ by exact were searched otherwise \(--gallery split = 'train' there, split",
+    ):
+        tell(study, change)
+    assert run_jsons(study, "neighbors") == before
+    said = tell(study, ImageSizeOptions(**vars(change) | {"embed": EmbedOptions(device="cpu", overwrite=True)}))
+    asked = {
+        name: study.run_of("neighbors", name, "exact")["parameters"]["gallery"] for name in study.names("neighbors")
+    }
+    assert set(asked.values()) == {some}
+    assert {size for size, _ in cells(said)} == {8, 32, 64, 128}
+    sizes = {row["gallery_size"] for row in pq.read_table(study.files("metrics")[0]).to_pylist()}
+    assert len(sizes) == 1, "one gallery"
+
+
 def test_enlarged_images_are_told_from_what_was_looked_at(phantoms, tmp_path, ray_session):
     study = Study(str(tmp_path / "study"))
     write_manifest(study, "phantoms", [str(phantoms)], Options())
@@ -345,14 +396,7 @@ def test_a_killed_study_goes_on(phantoms, tmp_path):
     write_manifest(Study(str(address)), "csv", [str(table)], Options())
     command = ["study", "image-size", "--study", str(address), "--encoder", "pixels32", "--sizes", "28,64", "--batch-size", "16",
                "--resamples", "0", "--allow-overlap", "--max-failures", "1"]  # fmt: skip
-    process = start(*command)
-    assert wait_for(lambda: len(list(address.glob("embeddings/*/*.parquet"))) > 2, seconds=120, process=process)
-    running = children(process.pid)
-    kill(process.pid)
-    process.wait()
-    process.stdout.close()
-    for pid in filter(alive, running):  # Ray's workers, by their numbers
-        kill(pid)
+    killed_when(lambda: len(list(address.glob("embeddings/*/*.parquet"))) > 2, *command)
     assert Study(str(address)).run_of("image_sizes") is None
     result = cbmir(*command)
     assert result.returncode == 0, result.stderr
@@ -415,6 +459,59 @@ def test_misuse_is_one_line_before_anything_is_embedded(hand, capsys, flags, sai
     assert said in text
     assert len(text.splitlines()) == 1
     assert not hand.exists("embeddings")
+
+
+def with_search(study: Study, encoder: str, **options) -> None:
+    rows = pq.read_table(study.files("manifest")[0]).to_pylist()
+    drawn = np.random.default_rng(0)
+    add_embeddings(
+        study,
+        [row["image_id"] for row in rows],
+        {row["image_id"]: drawn.normal(size=4) for row in rows},
+        encoder=encoder,
+    )
+    search(study, encoder, "exact", SearchOptions(**{"exclude_same": ("patient_id",)} | options))
+
+
+@pytest.mark.parametrize(
+    "encoder, options, ks, said",
+    [
+        ("other", {"k": 3}, (4,), "--k 4: neighbors of other by exact were searched with -k 3; expected 1 to 3"),
+        ("other", {"exclude_same": ()}, (1,), "5 patients have queries and gallery images in other exact, one of them"),
+        ("pixels32~px64", {"metric": "l2"}, (1,), r"pixels32~px64 by exact were searched otherwise \(--metric l2 there, cos now\); .*--overwrite"),
+        ("pixels32~px64", {"gallery": "true"}, (1,), "--gallery true there, split = 'train' now"),
+        ("pixels32~px64", {"queries": "true"}, (1,), "--queries true there, split = 'test' now"),
+        ("pixels32~px64", {"exclude_same": ()}, (1,), "--exclude-same nothing there, patient_id now"),
+        ("pixels32~px64", {"k": 3}, (5,), "-k 3 there, 15 now"),
+        ("pixels32~px28", {"gallery": "true"}, (1,), "pixels32~px28 by exact were searched otherwise"),
+    ],
+)  # fmt: skip
+def test_what_search_and_evaluation_would_refuse_is_refused_before_anything_is_embedded(
+    hand, encoder, options, ks, said
+):
+    with_search(hand, encoder, **options)
+    asked = ImageSizeOptions(sizes=(28, 128), ks=ks, exclude_same=("patient_id",))
+    with pytest.raises(UserError, match=said) as refused:
+        study_image_size(hand, ["pixels32"], asked, say=print)
+    assert "\n" not in str(refused.value)
+    assert hand.names("embeddings") == [encoder]
+
+
+def test_an_outdated_search_is_told_before_anything_is_embedded(hand):
+    with_search(hand, "other")
+    run = hand.run_of("embeddings", "encoder=other")
+    hand.write_json(run | {"fingerprint": "another"}, "embeddings", "encoder=other", "run.json")
+    with pytest.raises(UserError, match="neighbors of other by exact are older than the manifest, the embeddings"):
+        study_image_size(hand, ["pixels32"], ImageSizeOptions(ks=(1,), exclude_same=("patient_id",)), say=print)
+    assert hand.names("embeddings") == ["other"]
+
+
+def test_sizes_are_searched_as_deep_as_those_that_are_there(hand):
+    with_search(hand, "pixels32~px64", k=7)
+    asked, again = question(
+        hand, ["pixels32~px28", "pixels32~px64"], ImageSizeOptions(ks=(1, 5), exclude_same=("patient_id",))
+    )
+    assert (asked.k, again) == (7, [])
 
 
 def test_one_set_at_several_sizes_is_no_gallery(tmp_path):

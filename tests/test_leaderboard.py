@@ -273,6 +273,65 @@ def test_what_was_asked_of_an_evaluation_before_is_kept(own):
     assert [parameters[name] for name in ("resamples", "permutations", "seed")] == [400, 500, 3]
 
 
+def test_depths_that_nobody_asked_for_are_left_out(own):
+    """The usual depths go to 10, the searches to 5."""
+    assert len(quiet(own, k=2, depth=5)) == 3
+    assert own.run_of("metrics")["parameters"]["k"] == [1, 2, 3, 5]
+    assert len(quiet(own, k=3)) == 3
+    with pytest.raises(UserError, match="--k 6: the searches go to -k 5"):
+        quiet(own, k=6)
+
+
+def test_what_an_evaluation_would_refuse_is_refused_before_anything_is_searched(own):
+    search(own, "sharp", "exact", SearchOptions(k=3, save_as="few"))
+    with pytest.raises(UserError, match="--k 20: neighbors of sharp by few were searched with -k 3; expected 1 to 3"):
+        quiet(own, k=20)
+    assert not own.exists("neighbors", "fair")
+    assert len(quiet(own, k=10)) == 3, "a usual depth is taken as far as each search goes"
+    run = own.run_of("neighbors", "sharp", "few")
+    own.write_json(run | {"inputs": run["inputs"] | {"manifest": "older"}}, "neighbors", "sharp", "few", "run.json")
+    own.delete("neighbors", "blind")
+    with pytest.raises(UserError, match="neighbors of sharp by few are older than the manifest"):
+        quiet(own)
+    assert not own.exists("neighbors", "blind")
+
+
+def test_nothing_is_passed_over_again_where_that_is_asked(own, capsys):
+    quiet(own, exclude_same=("patient_id",))
+    flags = ["study", "encoders", "--study", own.address]
+    assert main([*flags, "--exclude-nothing"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "were searched otherwise (--exclude-same patient_id there, nothing now)" in said
+    assert len(said.splitlines()) == 1
+    assert main([*flags, "--exclude-nothing", "--overwrite"]) == 0
+    assert {tuple(own.run_of("neighbors", name, "exact")["parameters"]["exclude_same"]) for name in NOISE} == {()}
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--k", "41"], "--k 41: the searches go to -k 40"),
+        (["--relevance", "labels"], "--relevance labels; nearest: 'label'"),
+        (["--encoder", "sharpe"], "no embeddings of encoder 'sharpe' in the study; nearest: 'sharp'"),
+        (["--exclude-same", "patient"], "--exclude-same patient: no such column"),
+        (["--exclude-same", "patient_id", "--exclude-nothing"], "--exclude-same and --exclude-nothing; expected one of both"),
+        (["--gallery", "wrong = 1"], "no column 'wrong' in the manifest"),
+        (["--metric", "cosine"], "--metric"),
+        (["--k", "few"], "--k"),
+    ],
+)  # fmt: skip
+def test_misuse_of_the_command_is_one_line(own, capsys, flags, said):
+    try:
+        code = main(["study", "encoders", "--study", own.address, *flags])
+    except SystemExit as left:  # the parser's own
+        code = left.code
+    text = capsys.readouterr().err.strip()
+    assert code == 2
+    assert said in text
+    assert len(text.splitlines()) == 1
+    assert not own.exists("neighbors")
+
+
 def test_too_few_permutations_for_so_many_tests_are_named(own):
     text = said(own, permutations=30)
     assert re.search(

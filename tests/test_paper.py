@@ -352,7 +352,7 @@ def scaling_rows(encoder: str, *, seeds: int, sizes: tuple[int, ...], sampling: 
                         "n_patients": 10,
                         "gallery_size": size + off,
                     }
-                    rows.append(row | {"sampling": sampling, "seed": seed, "n_vanished": 0})
+                    rows.append(row | {"sampling": sampling, "seed": seed, "sample_size": size, "n_vanished": 0})
     return rows
 
 
@@ -396,9 +396,8 @@ def test_index_sizes_are_means_over_seeds_with_extrapolations_marked(tmp_path, s
     title, *lines, last = parsed.rows
     assert escape(EVIL) in title[0]
     frame = pd.DataFrame(rows)
-    frame["place"] = frame.groupby("seed")["gallery_size"].rank("dense")
-    for place, line in enumerate(lines, start=1):
-        mine = frame[frame["place"] == place]
+    for size, line in zip((1000, 2000), lines, strict=True):
+        mine = frame[frame["sample_size"] == size]
         assert line[:2] == [f"{round(mine['gallery_size'].mean()):,}", "3"]
         columns = [(average, k) for average in ("micro", "macro") for k in (1, 5)]
         for (average, k), cell in zip(columns, line[2:], strict=True):
@@ -408,6 +407,20 @@ def test_index_sizes_are_means_over_seeds_with_extrapolations_marked(tmp_path, s
     assert "[65.0, 75.0]" in last[2]
     assert r"\textsuperscript{e}" in last[0]
     assert "Extrapolated from the smaller sizes" in parsed.notes
+
+
+def test_a_seed_that_lacks_a_size_moves_no_other(tmp_path):
+    """As where a small sample loses every query, or seeds are added later without the small sizes."""
+    value = {10: 0.1, 1000: 0.9, 2000: 0.5}
+    rows = [row | {"value": value[row["sample_size"]]} for row in scaling_rows("a", seeds=3, sizes=tuple(value))]
+    rows = [row for row in rows if (row["seed"], row["sample_size"]) not in {(1, 10), (2, 1000)}]
+    study = with_scaling(make_study(tmp_path / "study", [{"image_id": "a"}]), rows, [])
+    _, *lines = parse(tables(study)["index_size"]).rows
+    assert [[bare(cell) for cell in line] for line in lines] == [
+        ["10", "2", *["10.0"] * 4],
+        ["1,000", "2", *["90.0"] * 4],
+        ["2,000", "3", *["50.0"] * 4],
+    ]
 
 
 def test_one_sample_has_no_spread_and_no_extrapolation_no_note(tmp_path):
@@ -428,6 +441,34 @@ def test_samples_that_are_the_whole_gallery_have_no_spread_and_are_marked(tmp_pa
     assert all("pm" in cell for cell in sampled[2:])
     assert whole == ["20", r"3\textsuperscript{s}", *["50.0"] * 4]
     assert "Samples that are all the same" in tables(study)["index_size"]
+
+
+def test_exact_searches_are_found_by_whatever_name_they_are_stored(tmp_path):
+    rows = breast(splits={"train": 60, "test": 30})
+    study = make_study(tmp_path / "study", rows)
+    for seed, name in enumerate(("biomedclip", "mine", "other")):
+        embedded(study, rows, name, seed=seed, asked=f"{name}=pixels32")
+    scored(study, "biomedclip", "mine", save_as="stored")
+    made = tables(study)
+    assert {bare(row[1]) for row in parse(made["leaderboard"]).rows} == {r"\texttt{biomedclip}", r"\texttt{mine}"}
+    assert "correction over 1 test " in made["leaderboard"]
+    assert {bare(row[0]) for row in parse(made["denner2024"]).rows[:-1]} == {
+        "",
+        r"\texttt{biomedclip}",
+        r"\texttt{mine}",
+    }
+    scored(study, "other", gallery="image_id LIKE '%train/1%'")
+    asked = parse(tables(study, encoders=("mine", "other", "biomedclip"))["leaderboard"])
+    assert {bare(row[1]) for row in asked.rows} == {r"\texttt{biomedclip}", r"\texttt{mine}"}
+    assert r"no exact search of theirs asks this question: \texttt{other}." in asked.notes
+
+
+def test_that_there_is_no_exact_search_is_the_reason_where_it_is(tmp_path):
+    from tests.test_report import make_study as with_searches
+
+    with pytest.raises(UserError, match=r"none of them of an exact search; .* cbmir search --index exact") as told:
+        write_paper(with_searches(tmp_path, indexes=("hnsw",)))
+    assert "precision_at_k_capped" not in str(told.value)
 
 
 def test_what_cannot_be_made_is_said_and_nothing_at_all_is_refused(study, tmp_path):

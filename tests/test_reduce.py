@@ -157,7 +157,7 @@ def test_a_mean_that_is_much_larger_than_what_varies():
 def test_files_hold_as_many_rows_as_tiles_and_keep_the_order(tmp_path, monkeypatch):
     """Files of the source are cut and joined; nothing is lost at their seams."""
     monkeypatch.setattr("cbmir.reduce.TILE_ROWS", 32)
-    monkeypatch.setattr("cbmir.reducing.fits._TILE_NUMBERS", 7 * DIM)
+    monkeypatch.setattr("cbmir.vectors.TILE_BYTES", 4 * 7 * DIM)
     vectors = drawn(DIM)
     study = study_of(tmp_path / "study", vectors, files=3)
     reduce(study)
@@ -297,7 +297,7 @@ def test_failures_go_with_it(tmp_path):
     assert account(study, "e~pca8").line() == "e~pca8: 77 embedded, 3 failed: see failures"
     failures = [study.dataset("failures", f"encoder={name}").to_table().to_pylist() for name in ("e", "e~pca8")]
     assert failures[0] == failures[1]
-    assert any(line == "note  e~pca8: 77 embedded, 3 failed: see failures, as of the encoder that it was reduced from" for line in examine(study))  # fmt: skip
+    assert any(line == "note  e~pca8: 77 embedded, 3 failed: see failures: what they would be made of has no vectors" for line in examine(study))  # fmt: skip
     train, test = split(vectors)
     np.testing.assert_allclose(of(stored(study, "e~pca8"), test), oracle(vectors, train, test, 8), atol=2e-5)
 
@@ -383,7 +383,7 @@ def test_a_source_that_changed_makes_it_outdated_everywhere(study):
     with pytest.raises(UserError, match="neighbors of e~pca8 by exact are older"):
         evaluate(study)
     (line,) = [line for line in examine(study) if "e~pca8" in line]
-    assert line.startswith("act   e~pca8 is older than the embeddings that it was reduced from; run: cbmir reduce")
+    assert line.startswith("act   e~pca8 is older than the embeddings that it was made of; run: cbmir reduce")
     assert main(shlex.split(line.split("run: cbmir ")[1])) == 0
     names = sorted(vectors)
     np.testing.assert_allclose(of(stored(study, "e~pca8"), names), oracle(vectors, names[:TRAIN], names, 8), atol=2e-5)

@@ -21,7 +21,8 @@ from cbmir.evaluating.options import EvaluateOptions
 from cbmir.report import leaderboard, leaderboard_text, query_page, write_report
 from cbmir.report.sources import bare
 from cbmir.schemas import MANIFEST, NEIGHBORS, ContractError, embeddings, image_key
-from cbmir.store import Study, path_name, run_record
+from cbmir.select import keys_where
+from cbmir.store import Study, fingerprint, path_name, run_record
 
 LABELS = ["XR/chest/Nodule", "XR/chest/No Finding", "MR/brain/Glioma"]
 EVIL = "XR/chest/<script>alert('x')</script>"
@@ -70,26 +71,31 @@ def add_encoder(study: Study, manifest: pa.Table, name: str, *, indexes=("exact"
 
 
 def add_search(
-    study: Study, embedded: pa.Table, encoder: str, index: str, *, k=10, seed=0, failed=(), saved_as=None, gallery=None
-) -> None:
-    """Neighbors in random order, drawn by `seed`; of the `failed` rows every third is a query."""
+    study: Study, embedded: pa.Table, encoder: str, index: str, *, k=10, seed=0, failed=(), saved_as=None, gallery="split = 'train'",
+    exclude_same=(),
+) -> None:  # fmt: skip
+    """Neighbors in random order, drawn by `seed`; of the `failed` rows every third is a query. `exclude_same` is written down and not heeded."""
     keys, test = np.asarray(embedded["image_key"]), np.asarray(embedded["split"]) == "test"
     queries, n = keys[test], int(test.sum())
+    roles = [keys_where(study, where, role="rows")["image_key"].to_pylist() for where in (gallery, "split = 'test'")]
+    there = keys[np.isin(keys, roles[0])]
     rng = np.random.default_rng([seed, len(index)])
-    found = np.concatenate([rng.permutation(keys[~test])[:k] for _ in queries])
+    found = np.concatenate([rng.permutation(there)[:k] for _ in queries])
     columns = [np.repeat(queries, k), found, np.tile(np.arange(1, k + 1), n), np.tile(np.linspace(0.01, 0.9, k), n)]
     arrays = [pa.array(c).cast(f.type, safe=False) for c, f in zip(columns, NEIGHBORS, strict=True)]
-    parameters = {"k": k, "gallery": gallery or "split = 'train'", "queries": "split = 'test'"}
-    parameters |= {"exclude_same": [], "index": index}
+    parameters = {"k": k, "gallery": gallery, "queries": "split = 'test'"}
+    parameters |= {"exclude_same": list(exclude_same), "index": index}
     vectors = study.require("embeddings", f"encoder={path_name(encoder)}")["fingerprint"]
     inputs = {"embeddings": vectors, "manifest": study.require("manifest")["fingerprint"], "seed": str(seed)}
     lost = sum(i % 3 == 0 for i in failed)
     counts = {"queries": n, "queries_not_embedded": lost}
-    counts |= {"gallery": len(keys) - n, "gallery_not_embedded": len(failed) - lost}
+    counts |= {"gallery": len(there), "gallery_not_embedded": len(failed) - lost}
+    asked = fingerprint(*roles, sorted(exclude_same))
     with study.publishing("neighbors", path_name(encoder), path_name(saved_as or index)) as out:
         out.write_table(pa.table(arrays, schema=NEIGHBORS), "part.parquet", "neighbors")
-        counts["question"] = counts["compared"] = parameters["gallery"]
-        out.run = run_record("search", parameters=parameters, inputs=inputs, rows=len(found), **counts)
+        out.run = run_record(
+            "search", parameters=parameters, inputs=inputs, rows=len(found), question=asked, compared=asked, **counts
+        )
 
 
 def make_study(tmp_path: Path, *, labels=None, encoders=("plain",), **options) -> Study:
@@ -352,7 +358,10 @@ def test_many_encoders_and_many_labels(tmp_path):
     assert len(tables["label-chart"]) == 1 + 30 + 1 + 30
     assert "10 labels between" in tables["label-chart"][31][0]
     assert len(tables["by-label"]) == 1 + 70
-    assert len(set(re.findall(r"<li>(<svg.*?</svg>)", html, re.DOTALL))) == 10
+    (section,) = re.findall(r'<section id="curves">.*?</section>', html, re.DOTALL)
+    (drawing,) = re.findall(r"<svg.*?</svg>", section, re.DOTALL)
+    assert len(set(re.findall(r'class="measured".*?style="([^"]*)"', drawing, re.DOTALL))) == 9
+    assert all(f">{name}</text>" in drawing for name in (*names, "chance"))
 
 
 def test_figures_of_nothing_and_of_another_search_are_refused(tmp_path):
@@ -380,7 +389,7 @@ def test_a_study_that_says_nothing_of_its_images_is_refused(tmp_path):
 def test_other_questions_stand_apart_and_searches_without_figures_are_named(tmp_path):
     study = make_study(tmp_path)
     manifest = study.dataset("manifest").to_table()
-    predicate = "split = 'train' AND region <> 'none'"
+    predicate = "split = 'train' AND region = 'chest'"
     add_search(study, manifest, "plain", "exact", saved_as="chest", gallery=predicate)
     evaluate(study, EvaluateOptions(allow_overlap=True))
     add_encoder(study, manifest, "late")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from cbmir.inspection import InspectionOptions, inspect
 from cbmir.report import query_page, volume_query_page, write_report
+from tests.scaling_studies import add_image_sizes, add_studies
 from tests.test_report import LABELS, RANDOM, make_study
 
 playwright = pytest.importorskip(
@@ -48,6 +49,8 @@ def report(tmp_path_factory, ray_session) -> str:
     )
     (root / "pixels" / "7.png").write_bytes((root / "pixels" / "8.png").read_bytes())
     inspect(study, InspectionOptions(), say=lambda *_: None)
+    add_studies(study, ("plain", RANDOM))
+    add_image_sizes(study, ("plain", RANDOM))
     return f"file://{write_report(study)}"
 
 
@@ -57,6 +60,8 @@ def largest(tmp_path_factory) -> str:
     root = tmp_path_factory.mktemp("largest")
     names = [[f"CT/abdomen/finding {i // 6:03d} of some organ"] for i in range(161 * 6)]
     study = make_study(root, labels=names, encoders=[f"timm:some_long_name_of_an_encoder_{i}" for i in range(9)], k=12)
+    labels = tuple(name for (name,) in names[::6])
+    add_studies(study, tuple(study.names("embeddings")), indexes=("exact",), labels=labels, vanished=labels)
     for place, path in enumerate(sorted((root / "pixels").glob("*.png"))):
         Image.fromarray(np.random.default_rng(place).integers(0, 255, (140, 140, 3), np.uint8)).save(path)
     return f"file://{write_report(study, examples=322)}"
@@ -142,6 +147,13 @@ def test_axe_would_find_something(report, open_page):
     )
     found = {v["id"] for v in axe.Axe().run(page).response["violations"]}
     assert {"color-contrast", "image-alt"} <= found
+
+
+def test_the_sections_of_the_studies_are_in_the_pages_that_are_looked_at(report, largest):
+    ids = ("curves", "levels", "intervals", "index-size", "search-effort", "image-size")
+    for address, expected in ((report, ids), (largest, ids[:-1])):
+        page = Path(address.removeprefix("file://")).read_text()
+        assert [name for name in ids if f'<section id="{name}">' in page] == list(expected)
 
 
 @pytest.mark.parametrize("width", [320, 375, 768, 1280])
@@ -236,7 +248,7 @@ def shown(page) -> list[tuple[str, str]]:
 
 def focus_by_tab(page, selector: str) -> None:
     """Press Tab until an element that fits has the focus."""
-    for _ in range(300):
+    for _ in range(600):
         if page.evaluate("selector => document.activeElement.matches(selector)", selector):
             return
         page.keyboard.press("Tab")

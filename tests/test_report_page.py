@@ -336,6 +336,29 @@ def test_a_study_of_studies_says_how_it_was_asked_for(tmp_path):
     assert "search_effort: the run.json of these studies does not say how they were asked for" in html
 
 
+@pytest.mark.parametrize(
+    "given, encoder, weights",
+    [
+        (["--encoder", "a", "--weights=/somebody/my files/w.pt"], "a", "WEIGHTS_FILE"),
+        (["--encoder", "a", "--weights", "/data/run=3/w.pt"], "a", "WEIGHTS_FILE"),
+        (["--encoder", "a", "--weights", "s3://bucket/run=3/w.pt"], "a", "WEIGHTS_FILE"),
+        (["--encoder", "a", "--weights", "a=/somebody/my files/run=3/w.pt"], "a", "a=WEIGHTS_FILE"),
+        (["--encoder", "open_clip:ViT/b", "--weights", "open_clip:ViT/b=/data/w.pt"], "open_clip:ViT/b", "open_clip:ViT/b=WEIGHTS_FILE"),
+        (["--encoder=/somebody/my docs/e.toml"], "e.toml", None),
+        (["--encoder", "my=/somebody/my docs/e.toml@64"], "my=e.toml@64", None),
+    ],
+)  # fmt: skip
+def test_no_folder_of_weights_and_encoders_is_told(tmp_path, given, encoder, weights):
+    study = make_study(tmp_path)
+    words = parse(["study", "image-size", "--study", "s", *given]).words
+    study.write_json({"commands": [words], "parameters": {}, "inputs": {}}, "image_sizes", "run.json")
+    html = Path(write_report(study, examples=0)).read_text()
+    (asked,) = [shlex.split(text) for text in commands(html) if " study " in text]
+    assert asked[asked.index("--encoder") + 1] == encoder
+    assert weights is None or asked[asked.index("--weights") + 1] == weights
+    assert not [secret for secret in ("my docs", "my files", "run=3", "/data") if secret in html]
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, ray_session) -> tuple[Path, Path]:
     """(images, study) of a study that was made by commands with options that differ from their defaults."""

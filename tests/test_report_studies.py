@@ -11,15 +11,17 @@ from cbmir.report import write_report
 from cbmir.report.charts.every import CHARTS
 from cbmir.report.drawn import Asked
 from cbmir.report.studies import sections, vanished
+from cbmir.sampled.told import lines
 from cbmir.store import Study
 from cbmir.study import Study as PythonStudy
 from tests.scaling_studies import (
     LABELS,
     SIZES,
+    add_image_sizes,
+    add_studies,
     cost_rows,
     effort_rows,
     empty_study,
-    fit_rows,
     publish,
     scaling_rows,
     vanished_rows,
@@ -81,17 +83,8 @@ class Page(HTMLParser):
 def study(tmp_path_factory) -> Study:
     """A study with metrics, and all studies of the same two encoders."""
     study = make_study(tmp_path_factory.mktemp("report"), encoders=ENCODERS)
-    scaling = scaling_rows(encoders=ENCODERS)
-    publish(study, "scaling", scaling)
-    publish(study, "fits", fit_rows(scaling))
-    publish(study, "scaling_costs", cost_rows(encoders=ENCODERS))
-    publish(study, "vanished", vanished_rows(encoders=ENCODERS, labels=(LABELS[0], EVIL)))
-    publish(study, "search_effort", effort_rows(encoders=ENCODERS))
-    rows = [
-        {"encoder": name, "base_encoder": "base", "image_size": size}
-        for name, size in zip(ENCODERS, (28, 224), strict=True)
-    ]
-    publish(study, "image_sizes", rows)
+    add_studies(study, ENCODERS, vanished=(LABELS[0], EVIL))
+    add_image_sizes(study, ENCODERS)
     return study
 
 
@@ -116,7 +109,7 @@ def test_sections_stand_between_the_curves_and_the_pathologies(html):
     places = [html.index(f'<section id="{name}"') for name in
               ("curves", "levels", "intervals", "index-size", "search-effort", "image-size", "labels")]  # fmt: skip
     assert places == sorted(places)
-    for name in ("intervals", "index-size", "search-effort", "image-size"):
+    for name in ("curves", "levels", "intervals", "index-size", "search-effort", "image-size"):
         assert html.count(f'<a href="#{name}">') == 1
 
 
@@ -197,7 +190,7 @@ def test_vanished_labels_are_said_and_listed(page):
     assert said.startswith(
         "2 labels have nothing to find in at least one sample of 1,000 images (<script>alert('x')</script> and XR/chest/finding 00); "
     )
-    assert "80 queries a sample are left out" in said
+    assert "; 40 queries a sample are left out" in said  # as n_vanished of the samples has it, not the sum over labels
     rows = page.tables["vanished-table"][1:]
     assert len(rows) == 2 * 2
     assert rows[-1] == [LABELS[0], "second", "random", "1,000", "3", "2", "40.0"]
@@ -219,9 +212,10 @@ def test_drawings_take_their_ink_from_the_page(html):
         assert "currentColor" in svg
         assert "#010203" not in svg
         assert "font-family: inherit" in svg
-    assert '<g class="extrapolation">' in drawings[1]
-    assert ">extrapolation</text>" in drawings[1]
-    assert 'class="band"' in drawings[1]
+    of_sizes = drawings[[chart.name for chart in CHARTS].index("index_size")]
+    assert '<g class="extrapolation">' in of_sizes
+    assert ">extrapolation</text>" in of_sizes
+    assert 'class="band"' in of_sizes
 
 
 def test_the_same_study_gives_the_same_page(study, html):
@@ -234,13 +228,18 @@ def test_only_what_is_there_and_not_outdated_has_a_section(tmp_path):
     def shown() -> dict[str, list[str]]:
         return {section["id"]: [chart["name"] for chart in section["charts"]] for section in sections(study)}
 
-    assert shown() == {"intervals": ["leaderboard_forest"]}
+    of_metrics = ["curves", "levels", "intervals"]
+    assert shown() == {
+        "curves": ["precision_at_every_k"],
+        "levels": ["anatomy_and_pathology"],
+        "intervals": ["leaderboard_forest"],
+    }
     publish(study, "search_effort", effort_rows(encoders=("plain",)))
-    assert list(shown()) == ["intervals", "search-effort"]
+    assert list(shown()) == [*of_metrics, "search-effort"]
     publish(study, "scaling", scaling_rows(encoders=("plain",), labels=(), seeds=(0,), sizes=SIZES[:1]))
     assert shown()["index-size"] == ["index_size", "index_size_anatomy", "index_size_by_prevalence"]
     publish(study, "search_effort", effort_rows(encoders=("plain",)), inputs={"manifest": "of before"})
-    assert list(shown()) == ["intervals", "index-size"]
+    assert list(shown()) == [*of_metrics, "index-size"]
     html = Path(write_report(study, examples=0)).read_text()
     assert 'id="index-size"' in html
     assert "extrapolation</text>" not in html
@@ -272,8 +271,32 @@ def test_sentences_about_what_vanished(tmp_path):
     )
     assert "label 07 and 3 more)" in said
     assert said.endswith("The largest samples that leave any out have 4,000 images.")
+    rows = scaling_rows(encoders=("a",), labels=())
+    publish(study, "scaling", [row | {"n_vanished": 1} if row["n_vanished"] else row for row in rows])
     partly = [row | {"is_gone": False, "n_queries": 1} for row in vanished_rows(encoders=("a",), labels=many[:1])]
     publish(study, "vanished", partly)
     assert vanished(Asked(study))["sentence"].startswith(
         "Every label has something to find in every sample of 1,000 images; 1 query a sample is left out "
     )
+
+
+def test_a_query_of_two_labels_that_vanish_is_left_out_once(tmp_path):
+    study = empty_study(tmp_path / "study")
+    publish(study, "scaling", scaling_rows(encoders=("a",), indexes=("exact",), labels=(), seeds=(0,)))
+    publish(study, "vanished", vanished_rows(encoders=("a",), seeds=(0,), labels=("A", "B")))
+    assert "; 40 queries a sample are left out" in vanished(Asked(study))["sentence"]
+    (told,) = [line for line in lines_told(study) if "have no image in the sample" in line]
+    assert "up to 2 labels have no image in the sample, 'A' for one; up to 40 queries, to which" in told
+    none = scaling_rows(encoders=("a",), indexes=("exact",), labels=(), seeds=(0,), sizes=SIZES[1:])
+    none += [row | {"sample_size": SIZES[0], "gallery_size": SIZES[0]} for row in none if row["relevance"] == "region"]
+    publish(study, "scaling", none)
+    assert "; every query is left out" in vanished(Asked(study))["sentence"]
+    assert any("'A' for one; all queries, to which" in line for line in lines_told(study))
+
+
+def lines_told(study: Study) -> list[str]:
+    """What the command of the study tells in the terminal."""
+    if not study.run_of("fits"):
+        publish(study, "fits", [])
+        publish(study, "scaling_costs", cost_rows(encoders=("a",), indexes=("exact",), seeds=(0,)))
+    return list(lines(study, ["a"]))

@@ -4,7 +4,6 @@ import itertools
 import json
 import random
 import shlex
-import time
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ from cbmir.store import Study
 from cbmir.sweeping.front import recommended
 from cbmir.sweeping.options import EffortOptions
 from cbmir.sweeping.points import Graph, points_of, raised_line
-from tests.processes import cbmir, start, wait_for
+from tests.processes import cbmir, killed_when
 from tests.studies import add_embeddings, make_study
 
 SMALL = EffortOptions(
@@ -142,6 +141,11 @@ def test_expansions_below_the_candidates_are_one_point():
     passing = points_of(graph, options, gallery=1_000, passes_over=True)  # twice as many: half may be excluded
     assert [(point.expansion, point.rerank) for point in passing][:2] == [(22, 1), (64, 1)]
     assert raised_line(EffortOptions(expansions=(64,)), gallery=1_000, passes_over=False) is None
+    huge = EffortOptions(expansions=(64, 2_000, 10_000_000_000), reranks=(1,))
+    assert [point.expansion for point in points_of(graph, huge, gallery=1_000, passes_over=False)] == [64, 1_000]
+    assert raised_line(huge, gallery=1_000, passes_over=False) == (
+        "expansions beyond the gallery are measured as its 1,000 images: 2,000, 10,000,000,000"
+    )
 
 
 def test_a_raised_expansion_finds_what_the_smaller_one_finds(study):
@@ -349,6 +353,57 @@ def test_encoders_stay_in_the_dataset_while_they_hold(study):
     assert {row["encoder"] for row in figures(study)} == {"half"}
 
 
+def test_points_of_an_earlier_sweep_stay_beside_those_of_this_one(study):
+    """The front is that of both."""
+    sweep(study, TINY)
+    before = points(study)
+    sweep(study, EffortOptions(**vars(TINY) | {"dtypes": ("i8",)}))
+    assert before.items() <= points(study).items()
+    rows = [row for row in figures(study) if (row["metric"], row["k"]) == ("ann_recall", 5)]
+    assert sorted(row["dtype"] for row in rows) == ["bf16", "bf16", "exact", "i8", "i8"]
+    names = [(row["encoder"], row["metric"], row["k"], row["value"], row["queries_per_second"]) for row in rows]
+    assert [row["is_pareto"] for row in rows] == front(names)
+    sweep(study, EffortOptions(**vars(TINY) | {"dtypes": ("i8",), "rounds": 2}))
+    assert {row["dtype"] for row in figures(study)} == {"exact", "i8"}, "points with other timings are of another sweep"
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"gallery": "split = 'train' AND patient_id <> 'p1'"}, "--gallery split = 'train', now split = 'train' AND"),
+        ({"threads": 1}, "--threads 3, now 1"),
+        ({"ks": (1, 3)}, "the largest --k 5, now 3"),
+        ({"metric": "l2"}, "--metric cos, now l2"),
+        ({"resamples": 0}, None),
+        ({"expansions": (16,)}, None),
+    ],
+)
+def test_encoders_that_were_asked_otherwise_do_not_stay(study, change, said):
+    rows, vectors = rows_and_vectors()
+    other = {image: vector[:12] for image, vector in vectors.items()}
+    add_embeddings(study, [row["image_id"] for row in rows], other, encoder="half")
+    asked = {"threads": 3, "expansions": (16, 64)}
+    sweep(study, EffortOptions(**vars(TINY) | asked), encoders=["half"])
+    lines = sweep(study, EffortOptions(**vars(TINY) | asked | change))
+    told = [line for line in lines if line.startswith("half is no longer in search_effort: it was measured with")]
+    assert {row["encoder"] for row in figures(study)} == ({"pixels32"} if said else {"pixels32", "half"})
+    assert len(told) == (1 if said else 0)
+    assert not said or said in told[0]
+    assert set(study.run_of("search_effort")["parameters"]) == {row["encoder"] for row in figures(study)}
+
+
+def test_run_json_says_what_was_asked_and_on_what_machine(study):
+    sweep(study, EffortOptions(**vars(TINY) | {"keep_graphs": True, "threads": 1}))
+    said = study.run_of("search_effort")["parameters"]["pixels32"]
+    assert (said["keep_graphs"], said["device"], said["threads"]) == (
+        True,
+        "cuda" if torch.cuda.is_available() else "cpu",
+        1,
+    )
+    assert set(vars(TINY)) - {"overwrite"} <= set(said)
+    assert said["processor"]
+
+
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on(tmp_path):
     """SIGKILL while points are measured; what was finished stays, and the same command measures the rest."""
@@ -357,11 +412,7 @@ def test_a_killed_sweep_goes_on(tmp_path):
     command = ["study", "search-effort", "--study", study.address, "--encoder", "pixels32", "--allow-overlap", "--rounds", "10",
                "--expansions", "16,32,64,128,256,512", "--dtypes", "bf16", "--resamples", "100"]  # fmt: skip
     for least in (2, 6):
-        process = start(*command)
-        assert wait_for(lambda least=least: len(points(study)) >= least, seconds=60, process=process)
-        time.sleep(0.05)
-        process.kill()
-        process.communicate()
+        killed_when(lambda least=least: len(points(study)) >= least, *command, after=0.05)
         there = points(study)
         assert study.run_of("search_effort") is None
     result = cbmir(*command)
@@ -441,8 +492,11 @@ def test_what_is_said_where_no_graph_is_good_enough_or_exact_search_is_faster():
         ("--resamples 5", "--resamples 5: too few for a 95 % interval"),
         ("--encoder other", "no embeddings of encoder 'other' in the study"),
         ("--gallery wrong=1", "no column 'wrong' in the manifest"),
-        ("--queries \"split = 'val'\"", "--queries"),
-        ("--exclude-same age", "--exclude-same age"),
+        (
+            "--queries \"split = 'val'\"",
+            "the queries is empty: split = 'val' selects none of the manifest's 680 images",
+        ),
+        ("--exclude-same age", "--exclude-same age: no such column in the manifest; "),
         ("", "50 patients have queries and gallery images"),
     ],
 )

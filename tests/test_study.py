@@ -174,7 +174,7 @@ def test_lists_of_text_are_lists_and_keys_beside_nulls_keep_their_digits(study):
 
 def test_every_contract_is_a_view_and_every_view_has_its_command():
     assert set(CONTRACTS) <= set(VIEWS)
-    assert set(VIEWS) - {"runs", "published", "scaling_curves"} <= set(MADE_BY)
+    assert set(VIEWS) - {"runs", "searches", "published", "scaling_curves"} <= set(MADE_BY)
 
 
 def test_views_of_classifiers_and_predictions(copied):

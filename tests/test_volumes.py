@@ -7,6 +7,7 @@ from scipy.ndimage import zoom
 from cbmir.errors import UserError
 from cbmir.evaluate import evaluate
 from cbmir.evaluating.options import EvaluateOptions
+from cbmir.removal import RemoveOptions, remove
 from cbmir.schemas import ContractError, image_key
 from cbmir.search import SearchOptions, search
 from cbmir.store import Study
@@ -229,3 +230,29 @@ def test_a_missing_study_of_volumes_is_named(tmp_path):
     study, _ = drawn(tmp_path / "s")
     with pytest.raises(ContractError, match="has no volumes yet"):
         require_volumes(study)
+
+
+def test_volumes_of_an_older_manifest_are_refused(tmp_path):
+    study, _ = drawn(tmp_path / "s")
+    volumes, names, _ = made(study, "mean")
+    search(volumes, names[0], "exact", SearchOptions())
+    run = study.run_of("manifest")
+    study.write_json(run | {"fingerprint": "other labels"}, "manifest", "run.json")
+    again = "older than the manifest of their slices; make them again with: cbmir volumes"
+    with pytest.raises(UserError, match=again):
+        evaluate(volumes, EvaluateOptions(resamples=0))
+    with pytest.raises(UserError, match=again):
+        search(volumes, names[0], "exact", SearchOptions())
+    made(study, "mean")
+    search(volumes, names[0], "exact", SearchOptions())
+
+
+def test_images_that_are_removed_take_the_volumes_with_them(tmp_path):
+    study, _ = drawn(tmp_path / "s")
+    volumes, names, _ = made(study, "mean")
+    search(volumes, names[0], "exact", SearchOptions())
+    with pytest.raises(UserError, match="remove the slices from the study that they lie in"):
+        remove(volumes, RemoveOptions(where="patient_id = 'p1'"))
+    lines = []
+    remove(study, RemoveOptions(where="patient_id = 'p1'"), say=lines.append)
+    assert not volumes.exists()

@@ -12,13 +12,15 @@ from cbmir.sql_files import create
 from cbmir.store import Study
 
 
-def refuse_overlap(study: Study, *, gallery: str, queries: str, exclude_same: Sequence[str]) -> None:
-    """UserError where a search with these predicates would have patients on both sides and not pass over them."""
+def refuse_overlap(
+    study: Study, *, gallery: str, queries: str, exclude_same: Sequence[str], where: str = "the searches"
+) -> None:
+    """UserError where a search with these predicates would have patients on both sides and not pass over them; where: its name for people."""
     connection = connect()
     attach_manifest(connection, study)
     for table, predicate in (("query_keys", queries), ("gallery_keys", gallery)):
         connection.register(table, select_where(connection, predicate, "image_key", role=table))
-    refuse_shared_patients(connection, "the searches", exclude_same)
+    refuse_shared_patients(connection, where, exclude_same)
 
 
 def refuse_shared_patients(connection: duckdb.DuckDBPyConnection, where: str, exclude_same: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from cbmir.errors import UserError
 from cbmir.evaluating.options import KS
+from cbmir.origin import refuse_outdated_volumes
 from cbmir.search import EXACT, outdated
 from cbmir.store import Study, path_name
 
@@ -53,11 +54,22 @@ class Searched:
 
 
 def find_searches(study: Study) -> list[Searched]:
-    """Every finished neighbors dataset, exact ones first; refuses unfinished and outdated ones by name."""
+    """Every finished neighbors dataset, exact ones first; refuses unfinished and outdated ones by name, and a study that has none."""
+    found = searches_there(study)
+    if not found:
+        raise UserError(f"the study {study.address} has no neighbors to evaluate; make them with: cbmir search")
+    return found
+
+
+def searches_there(study: Study, *, without: Collection[tuple[str, str]] = ()) -> list[Searched]:
+    """The same, of what there is but for (encoder, index) in `without`, which are not looked at."""
     study.require("manifest")
+    refuse_outdated_volumes(study)
     found = []
     for encoder in study.names("neighbors"):
         for index in study.names("neighbors", path_name(encoder)):
+            if (encoder, index) in without:
+                continue
             run = study.require("neighbors", path_name(encoder), path_name(index))
             if outdated(study, encoder, run):
                 asked = run["parameters"]["index"]
@@ -68,8 +80,6 @@ def find_searches(study: Study) -> list[Searched]:
                     f"again, with the same flags: cbmir search --study {study.address} --encoder {encoder} --index {asked}{name}"
                 )
             found.append(Searched(encoder, index, run))
-    if not found:
-        raise UserError(f"the study {study.address} has no neighbors to evaluate; make them with: cbmir search")
     return sorted(found, key=lambda s: (s.encoder, s.index != EXACT, s.index))
 
 

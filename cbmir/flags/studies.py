@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from cbmir.flags.common import encoders_flag, overwrite, paper, ray_address, study
 from cbmir.flags.graphs import graph_options, index_device, metric
 from cbmir.flags.kinds import ks, share, sizes, words
-from cbmir.flags.stages import embedding, evaluate_options, roles
+from cbmir.flags.stages import embedding, roles
 
 
 def index_size(command: ArgumentParser) -> None:
@@ -38,7 +38,11 @@ def index_size(command: ArgumentParser) -> None:
     )
     roles(command)
     command.add_argument(
-        "-k", dest="depth", type=int, metavar="K", help="neighbors a query (default 100, or the smallest sample)"
+        "-k",
+        dest="depth",
+        type=int,
+        metavar="K",
+        help="neighbors a query (default: as the samples that are there, else 100, or the smallest sample)",
     )
     metric(command, "cos", "cosine (default), inner product or Euclidean distance")
     command.add_argument(
@@ -99,17 +103,12 @@ def encoders(command: ArgumentParser) -> None:
         metavar="COLUMN",
         help=f"pass over neighbors with the query's value, e.g. patient_id ({as_there} none)",
     )
+    command.add_argument(
+        "--exclude-nothing", action="store_true", help="pass over no neighbors, whatever the searches that are there do"
+    )
     metric(command, None, f"cos, ip or l2 ({as_there} cos)")
     command.add_argument("-k", dest="depth", type=int, metavar="K", help=f"neighbors a query ({as_there} 100)")
-    for flag, text in (
-        ("resamples", "of patients, for 95 %% intervals (default: as evaluated before, else 1000)"),
-        ("permutations", "for p-values (default: as evaluated before, else 10000)"),
-        ("seed", "of resamples and permutations (default: as evaluated before, else 0)"),
-    ):
-        command.add_argument(f"--{flag}", type=int, metavar="N", help=text)
-    command.add_argument(
-        "--allow-overlap", action="store_true", help="go on where patients have queries and gallery images"
-    )
+    _evaluation(command)
     command.add_argument("--csv", metavar="FILE", help="save the table")
     paper(command)
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of exact search")
@@ -127,11 +126,7 @@ def image_size(command: ArgumentParser) -> None:
     roles(command)
     metric(command, "cos", "cosine (default), inner product or Euclidean distance")
     _numbers(command, "--k", (1, 3, 5, 10), "depths of the figures")
-    evaluate_options(command)
-    command.add_argument(
-        "--permutations", type=int, default=10_000, metavar="N", help="for the p-values of differences (default 10000)"
-    )
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="of resamples and permutations (default 0)")
+    _evaluation(command)
     command.set_defaults(image_size=None)  # --sizes are of images; an encoder's input is NAME@N
     embedding(command)
     overwrite(command)
@@ -201,6 +196,19 @@ def search_effort(command: ArgumentParser) -> None:
     )
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of exact search")
     command.add_argument("--overwrite", action="store_true", help="measure anew what has been measured")
+
+
+def _evaluation(command: ArgumentParser) -> None:
+    """Of figures that are added to those of an evaluation before."""
+    for flag, text in (
+        ("resamples", "of patients, for 95 %% intervals (default: as evaluated before, else 1000)"),
+        ("permutations", "for p-values (default: as evaluated before, else 10000)"),
+        ("seed", "of resamples and permutations (default: as evaluated before, else 0)"),
+    ):
+        command.add_argument(f"--{flag}", type=int, metavar="N", help=text)
+    command.add_argument(
+        "--allow-overlap", action="store_true", help="go on where patients have queries and gallery images"
+    )
 
 
 def _numbers(command: ArgumentParser, flag: str, default: tuple[int, ...], text: str) -> None:

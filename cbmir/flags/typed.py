@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from cbmir.errors import UserError
 from cbmir.flags.kinds import weights_flag
 
 
@@ -72,7 +73,10 @@ def index_size_options(a: argparse.Namespace):
 def encoders_options(a: argparse.Namespace):
     from cbmir.leaderboard import EncodersOptions
 
-    given = {"encoders": tuple(a.encoder or ()), "exclude_same": tuple(a.exclude_same) if a.exclude_same else None}
+    if a.exclude_same and a.exclude_nothing:
+        raise UserError("--exclude-same and --exclude-nothing; expected one of both")
+    passed_over = () if a.exclude_nothing else tuple(a.exclude_same) if a.exclude_same else None
+    given = {"encoders": tuple(a.encoder or ()), "exclude_same": passed_over}
     fields = set(EncodersOptions.__dataclass_fields__) - set(given)
     return EncodersOptions(**given, **{field: getattr(a, field) for field in fields})
 

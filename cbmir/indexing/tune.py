@@ -22,12 +22,20 @@ def sample_of(keys: np.ndarray, *, seed: int = SEED, most: int = SAMPLE) -> np.n
 
 
 def find_expansion(
-    index: OpenIndex, keys: np.ndarray, queries: np.ndarray, *, wanted: float, k: int, rerank: int, device: str
+    index: OpenIndex,
+    keys: np.ndarray,
+    queries: np.ndarray,
+    *,
+    wanted: float,
+    k: int,
+    rerank: int,
+    device: str,
+    threads: int = 0,
 ) -> dict[str, Any]:
     """The least expansion with mean recall@k >= `wanted` over queries (n, dim) float32 -> a record for run.json.
 
     Recall@k of a query: the share of its k exact neighbors that are found (of those that it has, where the gallery is smaller). Doubled from
-    rerank * k, below which the walk is as deep anyway, until it is reached, then halved in between. `reached` is false where MOST is not enough.
+    rerank * k, below which the walk is as deep anyway, until it is reached, then halved in between. `reached` is false where MOST is not enough. threads: of the walks; 0: as many as cores.
     """
     gallery = index.keys
     k = min(k, len(gallery))
@@ -36,7 +44,7 @@ def find_expansion(
 
     def measure(expansion: int) -> float:
         search = IndexSearch(
-            index, gallery, no_codes(), k=k, expansion=expansion, rerank=rerank, threads=0, device=device
+            index, gallery, no_codes(), k=k, expansion=expansion, rerank=rerank, threads=threads, device=device
         )
         found = [search.block(keys[i : i + search.rows], queries[i : i + search.rows]) for i in _starts(keys, search)]
         near = np.concatenate([block[0] for block in found])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cbmir.paper.exact import NO_EXACT, standing
 from cbmir.paper.tex import DASH, Table, escape, marked, name
 from cbmir.references import papers, published
 from cbmir.report.sources import Sources
@@ -16,6 +17,9 @@ _NOT_STATED = "average not stated"
 
 def table(sources: Sources) -> Table | str:
     """The table, or why there is none."""
+    exact = standing(sources, question=1)
+    if not exact:
+        return NO_EXACT
     sources.connection.register("published", published())
     same = _same_images(sources)
     rows = sources.rows("denner2024", ks=list(KS), same_images=same)
@@ -34,7 +38,9 @@ def table(sources: Sources) -> Table | str:
         [("", 2), *((f"P@{k}", 2) for k in ks)],
         [("encoder", 1), ("average", 1), *[("ours [95\\,\\%]", 1), ("published", 1)] * len(ks)],
     ]
-    return Table(NAME, _caption(sources), "ll" + "rr" * len(ks), heads, body, _notes(rows, same))
+    return Table(
+        NAME, _caption(sources, next(iter(exact.values()))), "ll" + "rr" * len(ks), heads, body, _notes(rows, same)
+    )
 
 
 def _line(
@@ -64,8 +70,8 @@ def _ours(row: dict[str, Any]) -> str:
     return f"{row['value']:.3f}{bounds}"
 
 
-def _caption(sources: Sources) -> str:
-    asked = next(s for s in sources.searches if s["question"] == 1)
+def _caption(sources: Sources, asked: dict[str, Any]) -> str:
+    """`asked`: one of the searches that the figures are of."""
     datasets = ", ".join(escape(d) for d in _datasets(sources))
     return (
         rf"Retrieval in the layout of \cite{{{NAME}}}: P@$k$ with no more places than there are relevant images, exact search. Ours: {datasets}; "

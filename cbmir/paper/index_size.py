@@ -9,7 +9,7 @@ import pyarrow as pa
 from cbmir.paper.tex import DASH, Table, escape, marked, name
 from cbmir.schemas import FITS
 from cbmir.select import attach, connect
-from cbmir.sql_files import bind, read
+from cbmir.sql_files import bind, create_view, read
 from cbmir.store import Study
 
 NAME = "index_size"
@@ -55,6 +55,7 @@ def _rows(study: Study) -> list[dict[str, Any]]:
         attach(connection, "fits", study, study.files("fits"))
     else:
         connection.register("fits", pa.Table.from_pylist([], schema=FITS))
+    create_view(connection, "scaling_curves", "report", "scaling_curves")
     text = read("report", "index_sizes")
     return connection.sql(text, params=bind(text, {"ks": list(KS)})).to_arrow_table().to_pylist()
 

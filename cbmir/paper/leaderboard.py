@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from cbmir.paper.exact import NO_EXACT, standing
 from cbmir.paper.tex import DASH, Table, escape, marked, name
-from cbmir.report.ranking import question, ranking
+from cbmir.report.ranking import question, question_of, ranking
 from cbmir.report.sources import Sources
 
 NAME = "leaderboard"
@@ -13,8 +14,11 @@ NAME = "leaderboard"
 
 def table(sources: Sources, encoders: tuple[str, ...] | None, *, relevance: str, k: int) -> Table | str:
     """The table of `encoders`, None: those whose exact searches ask the study's first question; or why there is none."""
-    first = [s for s in sources.searches if s["question"] == 1 and s["index"] == "exact"]
-    rows = ranking(sources, list(encoders or (s["encoder"] for s in first)), relevance=relevance, k=k)
+    number = question_of(sources, list(encoders)) if encoders else 1
+    exact = standing(sources, number)
+    if not exact:
+        return NO_EXACT
+    rows = ranking(sources, list(encoders or exact), question=number, relevance=relevance, k=k)
     if not rows:
         return f"no exact search has P@{k} at relevance {relevance}"
     heads = [
@@ -22,12 +26,13 @@ def table(sources: Sources, encoders: tuple[str, ...] | None, *, relevance: str,
         [(text, 1) for text in ("rank", "encoder", r"micro [95\,\%]", r"macro [95\,\%]", "chance", "lift", "queries", "patients",
                                 r"points [95\,\%]", "$p$", "$p$ (Holm)")],
     ]  # fmt: skip
-    asked = next(s for s in sources.searches if (s["encoder"], s["index"]) == (rows[0]["encoder"], "exact"))
+    asked = escape(question(exact[rows[0]["encoder"]]))
     caption = (
-        f"Encoders by P@{k} at relevance {escape(relevance)}, exact search; {escape(question(asked))}. Intervals over patients; chance: a gallery in random "
+        f"Encoders by P@{k} at relevance {escape(relevance)}, exact search; {asked}. Intervals over patients; chance: a gallery in random "
         "order; lift: P@$k$ over chance."
     )
-    return Table(NAME, caption, "rlrrrrrrrrr", heads, [_line(row) for row in rows], _notes(rows))
+    left = sorted(set(encoders or ()) - set(exact))
+    return Table(NAME, caption, "rlrrrrrrrrr", heads, [_line(row) for row in rows], _notes(rows, left))
 
 
 def _line(row: dict[str, Any]) -> list[str]:
@@ -62,7 +67,8 @@ def _number(value: float, sign: str) -> str:
     return f"${text}$" if sign else text
 
 
-def _notes(rows: list[dict[str, Any]]) -> dict[str, str]:
+def _notes(rows: list[dict[str, Any]], left: list[str]) -> dict[str, str]:
+    """`left`: encoders that were asked for and that no exact search asks this question of."""
     notes = {}
     tests = max((row["n_tests"] or 0 for row in rows), default=0)
     if tests:
@@ -74,6 +80,10 @@ def _notes(rows: list[dict[str, Any]]) -> dict[str, str]:
         notes["="] = r"Not distinguishable from the best: corrected $p \geq 0.05$."
     if any(row["n_tests"] is None and not row["is_best"] for row in rows):
         notes[" none"] = f"{DASH} not compared."
+    if left:
+        notes[" left"] = (
+            f"Not in the table, because no exact search of theirs asks this question: {', '.join(map(name, left))}."
+        )
     if any(row["random_weights"] for row in rows):
         notes["*"] = "Random weights: an untrained encoder, a control."
     return notes

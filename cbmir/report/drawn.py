@@ -9,7 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from cbmir.report.charts.chart import Chart, Table
+from cbmir.report.charts.words import letter
 from cbmir.report.fresh import is_fresh
+from cbmir.report.ranking import question
 from cbmir.sql_files import read
 from cbmir.store import Study
 from cbmir.views import open_views
@@ -22,6 +24,7 @@ class Drawn:
     chart: Chart
     rows: list[dict[str, Any]]
     order: list[str]  # the encoders in the rows, the best first
+    question: str  # which one the rows answer, in words, where the study's searches ask several; else empty
 
     def on_page(self) -> str:
         """The <svg> element."""
@@ -40,7 +43,8 @@ class Drawn:
 
     @property
     def sentence(self) -> str:
-        return self.chart.says(self.rows, self.order)
+        said = self.chart.says(self.rows, self.order)
+        return f"{self.question}: {said}" if self.question else said
 
     @property
     def table(self) -> Table:
@@ -84,12 +88,22 @@ class Asked:
             if (not names or chart.name in names) and self.has(*chart.reads):
                 rows = self.rows(chart.statement)
                 if rows:
-                    yield Drawn(chart, rows, self._order(rows))
+                    yield Drawn(chart, rows, self._order(rows), self._question(rows))
+
+    def _question(self, rows: list[dict[str, Any]]) -> str:
+        if rows[0].get("questions", 1) < 2:
+            return ""
+        asked = next(search for search in self._searches if search["question"] == rows[0]["question"])
+        return f"Question {letter(asked['question'])} ({question(asked)})"
 
     def _order(self, rows: list[dict[str, Any]]) -> list[str]:
         """Encoders of the rows, as they stand on the leaderboard, and then by name."""
         place = {encoder: i for i, encoder in enumerate(self._ranking)}
         return sorted({row["encoder"] for row in rows}, key=lambda name: (place.get(name, len(place)), name))
+
+    @cached_property
+    def _searches(self) -> list[dict[str, Any]]:
+        return self.rows("searches")
 
     @cached_property
     def _ranking(self) -> list[str]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from cbmir.errors import UserError
-from cbmir.report.charts.curves import curves, swatches
 from cbmir.report.checks import inspection
 from cbmir.report.confusion import confusions
 from cbmir.report.gallery import SHOWN, cases, shelves
@@ -20,7 +19,7 @@ from cbmir.report.provenance import datasets, definitions, questions, remarks, r
 from cbmir.report.recipe import recipe
 from cbmir.report.sources import Sources, bare
 from cbmir.report.studies import sections
-from cbmir.report.tables import board, by_slice, labels, levels
+from cbmir.report.tables import board, by_slice, labels, recall_depth
 
 TEMPLATES = Path(__file__).parent / "templates"
 FAILURE_ROWS = 20
@@ -52,16 +51,14 @@ def study_page(sources: Sources, *, examples: int, seed: int) -> dict[str, Any]:
         "unscored": sources.unscored(),
         "random": sources.random_encoders(),
         "board": rows,
+        "recall_depth": recall_depth(rows),
         "filled": {key for row in rows for key, value in row.items() if value is not None},
         "best_row": next(r for r in rows if (r["encoder"], r["index"]) == (best["encoder"], best["index"])),
         "main": best,
         "order": order,
         "shown": shown,
         "judged": judged,
-        "panels": curves(sources.rows("curves", relevance=relevance), order),
-        "swatches": swatches(len(order)),
         "studies": sections(sources.study),
-        "levels": levels(sources),
         "labels": labels(sources, order[0], k=k) if relevance == "label" else None,
         "slices": slices,
         "heat": heat_map(slices["label"], order) if relevance == "label" else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
@@ -13,15 +14,23 @@ from cbmir.select import attach
 _LEFT = 2  # columns that are words: rank and encoder
 
 
-def ranking(sources: Sources, encoders: list[str], *, relevance: str, k: int) -> list[dict[str, Any]]:
-    """The rows of sql/report/ranking.sql, shares in 0..1; none where nothing was scored at that relevance and k."""
+def question_of(sources: Sources, encoders: list[str]) -> int:
+    """The question that most of the encoders were searched exactly for, of several that of the searches named exact; 1 where none was."""
+    exact = [s for s in sources.searches if s["encoder"] in encoders and s["is_exact"]]
+    named = Counter(s["question"] for s in exact if s["index"] == "exact")
+    answered = Counter(number for number, _ in {(s["question"], s["encoder"]) for s in exact})
+    return min(answered, key=lambda number: (-answered[number], -named[number], number), default=1)
+
+
+def ranking(sources: Sources, encoders: list[str], *, question: int, relevance: str, k: int) -> list[dict[str, Any]]:
+    """The rows of sql/report/ranking.sql, shares in 0..1: of those encoders whose exact searches ask `question` and were scored at that relevance and k."""
     connection, study = sources.connection, sources.study
     if study.run_of("comparisons"):
         attach(connection, "comparisons", study, study.files("comparisons"))
     else:
         connection.register("comparisons", COMPARISONS.empty_table())
     connection.register("ranked", pa.table({"encoder": pa.array(encoders, pa.string())}))
-    return sources.rows("ranking", relevance=relevance, k=k)
+    return sources.rows("ranking", question=question, relevance=relevance, k=k)
 
 
 def ranking_text(rows: list[dict[str, Any]], *, relevance: str, k: int) -> str:

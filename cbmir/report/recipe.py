@@ -126,13 +126,25 @@ def _figures(sources: Sources) -> list[list[str]]:
 
 
 def _without_files(words: list[str]) -> list[str]:
-    """The words of a study's command, files of weights as a placeholder."""
+    """The words of a study's command, files of weights as a placeholder, descriptions of encoders without their folders."""
     hidden = list(words)
     for at, (flag, value) in enumerate(pairwise(words)):
+        if flag == "--encoder":
+            hidden[at + 1] = _without_folder(value)
         if flag == "--weights" and not value.startswith(_PUBLIC):
-            name, equals, _ = value.rpartition("=")
-            hidden[at + 1] = f"{name}{equals}{WEIGHTS}"
+            encoders = [asked for flag, asked in pairwise(words) if flag == "--encoder" and ".toml" not in asked]
+            named = next(
+                (name for name in sorted(encoders, key=len, reverse=True) if value.startswith(f"{name}=")), None
+            )
+            name, equals, _ = (named, "=", "") if named else value.partition("=")
+            hidden[at + 1] = f"{name}={WEIGHTS}" if equals and (named or "/" not in name) else WEIGHTS
     return hidden
+
+
+def _without_folder(encoder: str) -> str:
+    """'my=/somebody/spec.toml@64' -> 'my=spec.toml@64'."""
+    alias, equals, base = encoder.rpartition("=") if ".toml" in encoder else ("", "", encoder)
+    return alias + equals + os.path.basename(base) if ".toml" in base else encoder
 
 
 def _check(sources: Sources) -> list[str]:
@@ -166,14 +178,13 @@ def _embed(name: str, run: dict[str, Any]) -> list[str]:
     """cbmir embed of one encoder, with the precision that `auto` came to on that machine."""
     spec = run.get("spec") or {}
     asked = spec.get("asked") or name
-    alias, equals, base = asked.rpartition("=") if ".toml" in asked else ("", "", asked)
     words = [
         "cbmir",
         "embed",
         "--study",
         STUDY,
         "--encoder",
-        alias + equals + os.path.basename(base) if ".toml" in base else asked,
+        _without_folder(asked),
     ]
     if spec.get("source") != "pixels" and run.get("precision"):
         words += ["--precision", run["precision"]]

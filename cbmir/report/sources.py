@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -12,18 +13,18 @@ from cbmir.origin import vectors_run
 from cbmir.select import attach, attach_manifest, connect
 from cbmir.sql_files import bind, create, read
 from cbmir.store import Study, path_name
+from cbmir.views import is_approximate
 
 _RUNS = pa.schema(
     [
+        ("dataset", pa.string()),
         ("encoder", pa.string()),
         ("index", pa.string()),
+        ("parameters", pa.string()),
+        ("question", pa.string()),
         ("approximate", pa.bool_()),
         ("dim", pa.int64()),
         ("random_weights", pa.bool_()),
-        ("gallery", pa.string()),
-        ("queries", pa.string()),
-        ("exclude_same", pa.string()),
-        ("k", pa.int64()),
         ("queries_asked", pa.int64()),
         ("not_embedded", pa.int64()),
         ("gallery_embedded", pa.int64()),
@@ -99,17 +100,15 @@ class Sources:
             )
         embeddings = vectors_run(self.study, encoder)
         self.neighbors_runs[encoder, index], self.embeddings_runs[encoder] = run, embeddings
-        parameters = run["parameters"]
         return {
+            "dataset": "neighbors",
             "encoder": encoder,
             "index": index,
-            "approximate": parameters["index"] != "exact" and not run.get("by_slices"),
+            "parameters": json.dumps(run["parameters"]),
+            "question": run["question"],
+            "approximate": is_approximate(run),
             "dim": embeddings["dim"],
             "random_weights": embeddings.get("random_weights") is not None,
-            "gallery": parameters["gallery"],
-            "queries": parameters["queries"],
-            "exclude_same": ", ".join(parameters["exclude_same"]),
-            "k": parameters["k"],
             "queries_asked": run["queries"] + run["queries_not_embedded"],
             "not_embedded": run["queries_not_embedded"],
             "gallery_embedded": run["gallery"],

@@ -11,6 +11,8 @@ from cbmir.store import Study
 
 MOST_ROWS = 2_000  # of a table on the page
 _SECTIONS = (  # id, title, charts
+    ("curves", "P@k along the list", ("precision_at_every_k",)),
+    ("levels", "Anatomy and pathology", ("anatomy_and_pathology",)),
     ("intervals", "Encoders and intervals", ("leaderboard_forest",)),
     (
         "index-size",
@@ -63,8 +65,14 @@ def _told(rows: list[dict[str, Any]]) -> str:
     least, most = (pick(row["gallery_size"] for row in mine) for pick in (min, max))
     here = [row for row in mine if row["gallery_size"] == least]
     gone = sorted(row["label"] for row in here if row["gone"])
-    queries = sum(row["n_queries"] for row in here)
-    left = "1 query a sample is" if queries == 1 else f"{number(queries)} queries a sample are"
+    queries = here[0]["n_vanished"]
+    left = (
+        "every query is"
+        if queries is None
+        else "1 query a sample is"
+        if queries == 1
+        else f"{number(queries)} queries a sample are"
+    )
     names = gone if len(gone) <= _NAMED else [*gone[:_NAMED], f"{len(gone) - _NAMED:,} more"]
     words = f"{len(gone):,} {'label has' if len(gone) == 1 else 'labels have'} nothing to find in at least one sample of {least:,} images"
     said = (

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from cbmir.report.charts.words import letter
+from cbmir.report.ranking import question
 from cbmir.report.sources import Sources, bare
 from cbmir.store import Study
 
 MOST_BARS, ENDS = 60, 30  # labels in the chart: all up to MOST_BARS, else so many from either end
 BEST_AND_WORST = 8
-LEVELS = {
-    "modality": ("Same modality", "how the image was made: easy"),
-    "region": ("Same region", "which part of the body: easy"),
-    "modality_region": ("Same modality and region", "anatomy: the label without its pathology"),
-    "label": ("Same pathology label", "what is the matter: hard"),
-    "label_in_region": ("Same label, within the region", "pathology, with anatomy given"),
-}
 _TEXT = (  # group, heading, key, in percent
     ("", "encoder", "encoder", False),
     ("", "index", "index", False),
@@ -31,7 +26,7 @@ _TEXT = (  # group, heading, key, in percent
     ("label, macro", "chance", "chance_macro", True),
     ("anatomy, P@1", "region", "region_p1", True),
     ("anatomy, P@1", "modality", "modality_p1", True),
-    ("ANN", "recall@{}", "ann_recall", True),
+    ("ANN", "recall", "ann_recall", True),
     ("images", "gallery", "gallery_size", False),
     ("images", "queries", "n_queries", False),
     ("images", "failed", "n_failed", False),
@@ -45,15 +40,9 @@ def leaderboard(study: Study) -> list[dict[str, Any]]:
 
 def board(sources: Sources) -> list[dict[str, Any]]:
     """The leaderboard's rows, each with the question that its search asked."""
-    asked = {s["question"]: s for s in sources.searches}
+    asked = {s["question"]: s for s in reversed(sources.searches)}
     rows = sources.rows("leaderboard")
     return [row | {"letter": letter(row["question"]), "asks": asks(asked[row["question"]])} for row in rows]
-
-
-def letter(question: int) -> str:
-    """1 -> 'A', 26 -> 'Z', 27 -> 'A2'."""
-    turn, place = divmod(question - 1, 26)
-    return chr(ord("A") + place) + (str(turn + 1) if turn else "")
 
 
 def asks(search: dict[str, Any]) -> dict[str, str]:
@@ -64,17 +53,15 @@ def asks(search: dict[str, Any]) -> dict[str, str]:
 def leaderboard_text(rows: list[dict[str, Any]]) -> str:
     """The leaderboard as an aligned table, shares in percent; columns without any figure are left out."""
     columns = [column for column in _TEXT if any(row[column[2]] is not None for row in rows)]
-    depth = max((row["ann_recall_k"] or 0 for row in rows), default=0)
-    cells = [[_cell(row, key, in_percent) for _, _, key, in_percent in columns] for row in rows]
-    widths = [max(len(column[1].format(depth)), *(len(line[i]) for line in cells)) for i, column in enumerate(columns)]
-    lines = [
-        _groups([column[0] for column in columns], widths),
-        _line([column[1].format(depth) for column in columns], widths),
-    ]
+    depth = recall_depth(rows)
+    heads = [head + (f"@{depth}" if key == "ann_recall" and depth else "") for _, head, key, _ in columns]
+    cells = [[_cell(row, key, in_percent, depth) for _, _, key, in_percent in columns] for row in rows]
+    widths = [max(len(head), *(len(line[i]) for line in cells)) for i, head in enumerate(heads)]
+    lines = [_groups([column[0] for column in columns], widths), _line(heads, widths)]
     before = None
     for row, texts in zip(rows, cells, strict=True):
         if row["letter"] != before:
-            lines += ["", _question(row)]
+            lines += ["", f"[{row['letter']}] {question(row['asks'])}"]
             before = row["letter"]
         lines.append(_line(texts, widths))
     lines += [
@@ -86,16 +73,18 @@ def leaderboard_text(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _question(row: dict[str, Any]) -> str:
-    passed_over = f"; neighbors with the query's own {row['asks']['exclude_same']} passed over"
-    text = f"[{row['letter']}] gallery: {row['asks']['gallery']}; queries: {row['asks']['queries']}"
-    return text + (passed_over if row["asks"]["exclude_same"] else "")
+def recall_depth(rows: list[dict[str, Any]]) -> int | None:
+    """The k that all ANN recalls are at; None where there are several, or none."""
+    depths = {row["ann_recall_k"] for row in rows} - {None}
+    return depths.pop() if len(depths) == 1 else None
 
 
-def _cell(row: dict[str, Any], key: str, in_percent: bool) -> str:
+def _cell(row: dict[str, Any], key: str, in_percent: bool, depth: int | None) -> str:
     value = row[key]
     if value is None:
         return "-"
+    if key == "ann_recall" and depth is None:
+        return f"{100 * value:.1f} @{row['ann_recall_k']}"
     if in_percent:
         return f"{100 * value:.1f}"
     if key == "encoder":
@@ -117,14 +106,6 @@ def _groups(groups: list[str], widths: list[int]) -> str:
         width = sum(widths[i] for i in places) + 2 * (len(places) - 1)
         parts.append(f" {name} ".center(width, "-") if name and width > len(name) + 2 else name.ljust(width))
     return "  ".join(parts).rstrip()
-
-
-def levels(sources: Sources) -> list[dict[str, Any]]:
-    """P@1 by modality, region and label, a panel each."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in sources.rows("levels"):
-        found.setdefault(row["relevance"], []).append(row)
-    return [{"title": LEVELS[name][0], "note": LEVELS[name][1], "rows": rows} for name, rows in found.items()]
 
 
 def by_slice(sources: Sources, slice_by: str, *, relevance: str, k: int) -> list[dict[str, Any]]:

@@ -82,6 +82,7 @@ def _tuned(index: OpenIndex, vectors: Vectors, queries: np.ndarray, options: Sca
         k=min(at.recall_at, options.walk_depth),
         rerank=at.rerank,
         device=options.device,
+        threads=options.cpus_per_task,
     )
     return found["expansion_search"]
 

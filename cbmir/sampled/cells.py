@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from cbmir.errors import UserError
 from cbmir.sampled.options import TUNED, ScalingOptions
 from cbmir.search import EXACT
-from cbmir.store import Study, changed_parameter, path_name, run_record
+from cbmir.store import Study, path_name, run_record
 
 _OF_AN_INDEX = ("dtype", "pca", "connectivity", "expansion_add", "expansion_search", "recall_at", "rerank")
 
@@ -55,30 +55,25 @@ class Cell:
             f"{self.sampling}-s{self.seed}-n{self.size}",
         )
 
-    def record(self, inputs: dict[str, str], options: ScalingOptions) -> dict[str, Any]:
-        """run.json of the cell as it will be, but for what is measured."""
-        parameters = options.question() | {
-            "k": list(options.ks), "score": list(options.scores), "resamples": options.resamples,
-            "sampling": self.sampling, "seed": self.seed, "size": self.size,
-        }  # fmt: skip
-        if self.index != EXACT:
-            of_index = asdict(options.index)
-            parameters |= {name: of_index[name] for name in _OF_AN_INDEX}
-        if self.index.endswith(TUNED):
-            parameters["recall"] = options.recall
-        return run_record("scaling_cells", parameters=parameters, inputs=inputs, rows=0)
+    def record(self, inputs: dict[str, str], options: ScalingOptions, *, command: Sequence[str] = ()) -> dict[str, Any]:
+        """run.json of the cell as it will be, but for what is measured; command: its words, which are no part of what was asked."""
+        sample = {"sampling": self.sampling, "seed": self.seed, "size": self.size}
+        parameters = options.figures() | sample | of_index(self.index, options)
+        return run_record("scaling_cells", parameters=parameters, inputs=inputs, rows=0, command=list(command))
 
-    def is_done(self, study: Study, draft: dict[str, Any], *, overwrite: bool) -> bool:
-        """Whether its figures are there, of the same inputs; UserError where they were made with other parameters."""
+    def is_done(self, study: Study, draft: dict[str, Any]) -> bool:
+        """Whether its figures are there, of the same inputs and parameters."""
         before = study.run_of(*self.parts)
-        if before is None or before["fingerprint"] == draft["fingerprint"]:
-            return before is not None
-        changed = changed_parameter(before, draft)
-        if changed and not overwrite:
-            raise UserError(
-                f"samples of {self.encoder} by {self.index} were studied otherwise ({changed}); --overwrite to replace those figures"
-            )
-        return False
+        return before is not None and before["fingerprint"] == draft["fingerprint"]
+
+
+def of_index(index: str, options: ScalingOptions) -> dict[str, Any]:
+    """What decides an index of a sample, beside the question; nothing of exact search."""
+    if index == EXACT:
+        return {}
+    asked = asdict(options.index)
+    tuned = {"recall": options.recall} if index.endswith(TUNED) else {}
+    return {name: asked[name] for name in _OF_AN_INDEX} | tuned
 
 
 def neighbors_of(encoder: str, sampling: str, seed: int, asked: int) -> tuple[str, ...]:

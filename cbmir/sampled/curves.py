@@ -22,13 +22,14 @@ _SEED = 0  # of the samples that are drawn again
 Drawn = dict[tuple[int, int], np.ndarray]  # sample size and seed -> the figure in each resample (d,)
 
 
-def fits_of(scaling: pa.Table, draws: pa.Table, *, at: Sequence[int] | None) -> pa.Table:
-    """Rows of `scaling` and the draws of their figures -> FITS.
+def fits_of(scaling: pa.Table, vanished: pa.Table, draws: pa.Table, *, at: Sequence[int] | None) -> pa.Table:
+    """Rows of `scaling`, of `vanished`, and the draws of the figures -> FITS.
 
     at: sizes that are predicted beside those that were studied; None: BEYOND times the largest.
     """
     connection = connect()
     connection.register("scaling", scaling)
+    connection.register("vanished", vanished)
     text = read("tables", "curve_points")
     points = connection.sql(text, params=bind(text, {"most_vanished": MOST_VANISHED})).to_arrow_table().to_pylist()
     drawn = _by_curve(draws)
@@ -62,6 +63,13 @@ class _Curve:
         self.drawn = (
             np.array(cells, float).reshape(-1, seeds, len(cells[0])) if known else None
         )  # (sizes, seeds, draws)
+        self._keep_each_sample_once()
+
+    def _keep_each_sample_once(self) -> None:
+        """Sizes asked for that come to the same sample, as those within one large patient do, are one point."""
+        self.sizes, once = np.unique(self.sizes, return_index=True)
+        self.values = self.values[once]
+        self.drawn = None if self.drawn is None else self.drawn[once]
 
     def rows(self, at: Sequence[int] | None) -> Iterator[dict[str, Any]]:
         """FITS: each model at each size that was studied, and beyond."""
@@ -73,7 +81,7 @@ class _Curve:
         )
         asked = np.array([*self.sizes, *beyond], float)
         for model in MODELS:
-            if len(self.sizes) < model.least_sizes:
+            if not model.fits(self.sizes):
                 continue
             parameters = model.fit(self.sizes, mean[:, None])
             left = model.predict(parameters, self.sizes)[:, 0] - mean

@@ -9,7 +9,6 @@ import numpy as np
 
 from cbmir.exclusions import exclusion_codes
 from cbmir.sampled.cells import Cell, Sampled, neighbors_of
-from cbmir.sampled.memory import PeakMemory
 from cbmir.sampled.options import ScalingOptions
 from cbmir.search import ROWS_PER_FILE, as_table
 from cbmir.searching.nested import NestedSearch, Sample
@@ -31,7 +30,7 @@ def search_samples(
     codes = exclusion_codes(study, options.exclude_same)
     sample = Sample(sampled.order, sampled.distinct)
     search = NestedSearch(vectors, [sample], codes, k=options.depth, metric=options.metric, device=options.device)
-    with contextlib.ExitStack() as stack, PeakMemory() as memory:
+    with contextlib.ExitStack() as stack:
         outs = [stack.enter_context(study.publishing(*_address(sampled, asked))) for asked in sampled.asked]
         for block, (keys, tile) in enumerate(vectors.tiles(queries, rows=search.rows)):
             by_size = dict(zip(sample.sizes, search.block(keys, tile)[0], strict=True))
@@ -42,7 +41,7 @@ def search_samples(
                     out.write_table(table, f"part-{block:05d}-{part:03d}.parquet", "neighbors")
         took = dict(zip(sample.sizes, search.seconds[0].tolist(), strict=True))
         for out, size in zip(outs, sampled.sizes, strict=True):
-            out.run = _record(sampled.sampling, sampled.seed, inputs, options, seconds=took[size], peak=memory.peak())
+            out.run = _record(sampled.sampling, sampled.seed, inputs, options, seconds=took[size])
 
 
 def _address(sampled: Sampled, asked: int) -> tuple[str, ...]:
@@ -50,16 +49,14 @@ def _address(sampled: Sampled, asked: int) -> tuple[str, ...]:
 
 
 def _record(
-    sampling: str, seed: int, inputs: dict[str, str], options: ScalingOptions, *, seconds: float, peak: int | None
+    sampling: str, seed: int, inputs: dict[str, str], options: ScalingOptions, *, seconds: float
 ) -> dict[str, Any]:
     parameters = options.question() | {"sampling": sampling, "seed": seed}
-    return run_record(
-        "scaling_neighbors", parameters=parameters, inputs=inputs, rows=0, seconds=seconds, peak_bytes=peak
-    )
+    return run_record("scaling_neighbors", parameters=parameters, inputs=inputs, rows=0, seconds=seconds)
 
 
 def is_searched(study: Study, cell: Cell, inputs: dict[str, str], options: ScalingOptions) -> bool:
     """Whether the exact neighbors of a cell's sample are there, of the same inputs."""
     before = study.run_of(*neighbors_of(cell.encoder, cell.sampling, cell.seed, cell.size))
-    draft = _record(cell.sampling, cell.seed, inputs, options, seconds=0.0, peak=None)
+    draft = _record(cell.sampling, cell.seed, inputs, options, seconds=0.0)
     return before is not None and before["fingerprint"] == draft["fingerprint"]

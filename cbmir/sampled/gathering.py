@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -10,63 +10,45 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cbmir.commands import so_far
-from cbmir.errors import UserError
 from cbmir.sampled.curves import fits_of
 from cbmir.sampled.options import ScalingOptions
+from cbmir.sampled.questions import Found, by_date
 from cbmir.sampled.scoring import DRAWS
 from cbmir.sampled.work import COSTS_FILE, DRAWS_FILE, METRICS_FILE, VANISHED_FILE
 from cbmir.schemas import METRICS, SCALING_COSTS, VANISHED
-from cbmir.store import Study, path_name, run_record
+from cbmir.store import Study, run_record
 
-_QUESTION = {
-    "gallery": "--gallery",
-    "queries": "--queries",
-    "exclude_same": "--exclude-same",
-    "metric": "--metric",
-    "depth": "-k",
-}
+_ALIKE = ("gallery", "queries", "exclude_same", "metric", "depth", "k", "score", "resamples")
 _DRAWN_OF = ("encoder", "index", "sampling", "seed", "sample_size")
 
 
-def cells(study: Study) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """Address and run.json of each finished sample."""
-    for encoder in study.names("scaling_cells"):
-        for index in study.names("scaling_cells", path_name(encoder)):
-            for name in study.names("scaling_cells", path_name(encoder), path_name(index)):
-                parts = ("scaling_cells", path_name(encoder), path_name(index), name)
-                run = study.run_of(*parts)
-                if run is not None:
-                    yield parts, run
+def gather(
+    study: Study, encoders: Sequence[str], options: ScalingOptions, *, asked: Sequence[str] = (), say=print
+) -> dict[str, Any]:
+    """Publish the four datasets of all samples that are up to date -> the run.json of scaling.
 
-
-def refuse_other_questions(study: Study, options: ScalingOptions) -> None:
-    """UserError where samples were studied with another gallery, other queries or distances: their curves would stand beside each other."""
-    asked = options.question()
-    for parts, run in list(cells(study)):
-        changed = next((name for name in _QUESTION if run["parameters"][name] != asked[name]), None)
-        if changed is None:
-            continue
-        if not options.overwrite:
-            raise UserError(
-                f"samples of {unquote(parts[1])} were studied with {_QUESTION[changed]} {run['parameters'][changed]}, now {asked[changed]}; one study asks one "
-                "question of all: give the same, or --overwrite to begin anew"
-            )
-        study.delete(*parts)
-
-
-def gather(study: Study, options: ScalingOptions, *, asked: Sequence[str] = ()) -> dict[str, Any]:
-    """Publish the four datasets of all samples that are up to date -> the run.json of scaling; outdated samples are deleted."""
-    found = sorted(_current(study), key=_order)
+    Samples of other embeddings or another manifest are left out, which is said; those of `encoders`, which nobody else works on, are deleted.
+    """
+    current, outdated = by_date(study)
+    found = sorted(current, key=_order)
+    for parts, _ in outdated:
+        if unquote(parts[1]) in encoders:
+            study.delete(*parts)
+    if outdated:
+        whose = ", ".join(sorted({unquote(parts[1]) for parts, _ in outdated}))
+        say(
+            f"{len(outdated):,} samples of {whose} are older than its embeddings or the manifest, and are left out; study their sizes again"
+        )
     inputs = {"/".join(map(unquote, parts[1:])): run["fingerprint"] for parts, run in found}
-    commands = so_far(study.run_of("scaling") if not options.overwrite else None, asked)
     parameters = {"at": list(options.at) if options.at else None, **_common(found)}
     tables = {
         "scaling": _together(study, found, METRICS_FILE, METRICS),
         "scaling_costs": _together(study, found, COSTS_FILE, SCALING_COSTS),
-        "vanished": _together(study, found, VANISHED_FILE, VANISHED),
+        "vanished": _distinct(_together(study, found, VANISHED_FILE, VANISHED)),
     }
     draws = pa.concat_tables([_drawn(study, parts, run) for parts, run in found])
-    tables["fits"] = fits_of(tables["scaling"], draws, at=options.at)
+    tables["fits"] = fits_of(tables["scaling"], tables["vanished"], draws, at=options.at)
+    commands = so_far({"commands": _commands(found)}, asked)
     for dataset, table in tables.items():
         with study.publishing(dataset) as out:
             out.write_table(table, f"{dataset}.parquet", dataset)
@@ -76,30 +58,28 @@ def gather(study: Study, options: ScalingOptions, *, asked: Sequence[str] = ()) 
     return run
 
 
-def _order(cell: tuple[tuple[str, ...], dict[str, Any]]) -> tuple:
+def _order(cell: Found) -> tuple:
     parts, run = cell
     return (*parts[:3], *(run["parameters"][name] for name in ("sampling", "seed", "size")))
 
 
-def _current(study: Study) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """Finished samples of the embeddings and the manifest that there are now."""
-    manifest = study.require("manifest")["fingerprint"]
-    for parts, run in list(cells(study)):
-        embeddings = study.run_of("embeddings", f"encoder={parts[1]}") or {}
-        if (run["inputs"]["manifest"], run["inputs"]["embeddings"]) == (manifest, embeddings.get("fingerprint")):
-            yield parts, run
-        else:
-            study.delete(*parts)
+def _commands(found: Sequence[Found]) -> list[list[str]]:
+    """The commands that made the samples, the first one first: those of samples that are gone are gone with them."""
+    in_turn = sorted((run for _, run in found if run.get("command")), key=lambda run: run["finished"])
+    return [list(words) for words in dict.fromkeys(tuple(run["command"]) for run in in_turn)]
 
 
-def _common(found: list[tuple[tuple[str, ...], dict[str, Any]]]) -> dict[str, Any]:
+def _common(found: Sequence[Found]) -> dict[str, Any]:
     """What was asked of all samples alike."""
-    return {name: found[0][1]["parameters"][name] for name in (*_QUESTION, "k", "score", "resamples")} if found else {}
+    return {name: found[0][1]["parameters"][name] for name in _ALIKE} if found else {}
 
 
-def _together(
-    study: Study, found: list[tuple[tuple[str, ...], dict[str, Any]]], file: str, contract: pa.Schema
-) -> pa.Table:
+def _distinct(table: pa.Table) -> pa.Table:
+    """Each row once, in their order: what has vanished from a sample has, however it is searched."""
+    return table.group_by(table.column_names, use_threads=False).aggregate([]).cast(table.schema)
+
+
+def _together(study: Study, found: Sequence[Found], file: str, contract: pa.Schema) -> pa.Table:
     tables = [_read(study, parts, file).cast(contract) for parts, _ in found]
     return pa.concat_tables([contract.empty_table(), *tables])
 

@@ -8,7 +8,7 @@ from typing import Any
 from cbmir.errors import UserError, nearest
 from cbmir.evaluating.options import judges
 from cbmir.index import IndexOptions, refuse_bad_name
-from cbmir.search import EXACT, TRAIN
+from cbmir.search import EXACT, TRAIN, SearchOptions
 from cbmir.sql_files import names
 
 SAMPLINGS = ("random", "stratified", "patient")
@@ -29,7 +29,9 @@ class ScalingOptions:
     queries: str = "split = 'test'"
     exclude_same: tuple[str, ...] = ()
     metric: str = "cos"
-    k: int | None = None  # neighbors a query; None: 100, or the smallest sample
+    k: int | None = (
+        None  # neighbors a query; None: as the samples that are there have, else 100, or the smallest sample
+    )
     ks: tuple[int, ...] = (1, 3, 5, 10)
     scores: tuple[str, ...] = SCORES  # stems of sql/metrics
     index: IndexOptions = field(default_factory=IndexOptions)  # how a graph is built, and searched at a fixed expansion
@@ -45,14 +47,18 @@ class ScalingOptions:
 
     @property
     def depth(self) -> int:
-        """Neighbors a query."""
-        least = min(size for size in (*self.sizes, MOST_DEPTH) if size is not None)
-        return self.k or least
+        """Neighbors a query; where `k` says nothing, as many as the sizes alone let expect."""
+        return min(size for size in (*self.sizes, MOST_DEPTH) if size is not None) if self.k is None else self.k
 
     @property
     def walk_depth(self) -> int:
         """Neighbors a query through an index: no more than figures ask for, since each takes `rerank` candidates, whatever the expansion."""
         return min(self.depth, max(*self.ks, self.index.recall_at))
+
+    @property
+    def told(self) -> str:
+        """The metric that a person is told of."""
+        return "precision_at_k" if "precision_at_k" in self.scores else self.scores[0]
 
     def question(self) -> dict[str, Any]:
         """What decides which neighbors a sample has; one study asks one question of all."""
@@ -64,8 +70,13 @@ class ScalingOptions:
             "depth": self.depth,
         }
 
+    def figures(self) -> dict[str, Any]:
+        """The question, and which figures are made of the answers."""
+        return self.question() | {"k": list(self.ks), "score": list(self.scores), "resamples": self.resamples}
+
     def refuse_nonsense(self) -> None:
         """UserError for what cannot be, of the flags alone."""
+        SearchOptions(k=self.k, metric=self.metric).refuse_nonsense()
         for name, least in (("seeds", 1), ("cpus_per_task", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}; expected {least} or more")
@@ -84,16 +95,24 @@ class ScalingOptions:
                 raise UserError(f"--index {name}: that ending is for what is tuned; expected another name")
         if not 0 < self.recall <= 1:
             raise UserError(f"--recall {self.recall}; expected a share above 0, such as 0.99")
+        self.refuse_depths()
         self._refuse_scores()
         self.index.refuse_nonsense()
 
-    def _refuse_scores(self) -> None:
+    def refuse_depths(self) -> None:
+        """UserError for figures deeper than the neighbors of a query."""
+        if not self.ks:
+            raise UserError("--k names no depth; expected one or more, such as 1,5")
         too_deep = [k for k in self.ks if not 1 <= k <= self.depth]
         if too_deep:
             raise UserError(
-                f"--k {too_deep[0]}: each query has {self.depth} neighbors, as many as the smallest sample has images or -k asks for; "
+                f"--k {too_deep[0]}: each query has {self.depth} neighbors, as many as the samples that are there have, the smallest has images, or -k asks for; "
                 f"expected 1 to {self.depth}, or larger --sizes"
             )
+
+    def _refuse_scores(self) -> None:
+        if not self.scores:
+            raise UserError("--score names none; expected stems of sql/metrics, such as precision_at_k")
         known = [name for name in names("metrics") if judges(name)]
         for name in self.scores:
             if name not in known:

@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cbmir.errors import UserError
 from cbmir.evaluating.options import EvaluateOptions
 from cbmir.evaluating.scoring import Scoring
 from cbmir.evaluating.searches import Searched
 from cbmir.evaluating.staging import lay_out, restage, run_file, stage, stage_all, stage_compared
 from cbmir.evaluating.values import columns_of, figures_of, value_matrix
 from cbmir.sampled.frame import PREVALENCE, Frame, laid_out
-from cbmir.schemas import VANISHED
+from cbmir.schemas import METRICS, VANISHED
 from cbmir.select import attach
 from cbmir.sql_files import create
 from cbmir.store import Study
@@ -62,9 +63,7 @@ def score_sample(
     for level in options.levels:
         work.level(level, options.metrics)
     recall = 1.0 if neighbors is None else work.recall(study, exact, at=recall_at)
-    return SampleScores(
-        pa.concat_tables(work.metrics), pa.concat_tables(work.vanished), pa.concat_tables(work.draws), recall
-    )
+    return SampleScores(_together(work.metrics), pa.concat_tables(work.vanished), pa.concat_tables(work.draws), recall)
 
 
 class _Work:
@@ -72,7 +71,7 @@ class _Work:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, scoring: Scoring, frame: Frame) -> None:
         self.connection, self.scoring, self.frame = connection, scoring, frame
-        self.metrics: list[pa.Table] = []
+        self.metrics: list[pa.Table] = []  # none where all queries have vanished at all levels
         self.vanished = [_part(VANISHED, ("relevance", "label", "n_queries", "is_gone")).empty_table()]
         self.draws = [DRAWS.empty_table()]
 
@@ -89,7 +88,7 @@ class _Work:
             self.draws.append(self._drawn(relevance))
 
     def recall(self, study: Study, exact: tuple[str, ...], *, at: int) -> float:
-        """ANN recall among the figures, and its mean at one depth."""
+        """ANN recall among the figures, and its mean at one depth; UserError where nothing can be found, exactly or not."""
         stage_all(self.connection)
         attach(self.connection, "exact_neighbors", study, study.files(*exact))
         stage_compared(self.connection)
@@ -97,7 +96,12 @@ class _Work:
         figures = self.scoring.micro(["ann_recall"], depth=self.scoring.searched.depth)
         self.metrics.append(_with_vanished(figures, None))
         of_all = figures.filter((pc.field("slice_by") == "all") & (pc.field("k") == at))
-        return of_all["value"][0].as_py() if len(of_all) else 1.0
+        if not len(of_all):
+            raise UserError(
+                f"no query has an exact neighbor in a sample of {len(self.scoring.searched.sample):,} images, so that an index of it has no recall; "
+                "expected larger --sizes, or --index exact"
+            )
+        return of_all["value"][0].as_py()
 
     def _vanish(self, relevance: str) -> pa.Table | None:
         """Take queries out that the sample alone leaves without an answer -> how many of each slice; None: it leaves none."""
@@ -143,13 +147,9 @@ def _with_vanished(figures: pa.Table, gone: pa.Table | None) -> pa.Table:
     )
 
 
+def _together(figures: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables(figures) if figures else METRICS.empty_table()
+
+
 def _part(contract: pa.Schema, names: tuple[str, ...]) -> pa.Schema:
     return pa.schema([contract.field(name) for name in names])
-
-
-def named(table: pa.Table, contract: pa.Schema, constants: dict) -> pa.Table:
-    """`table` with the columns that its contract has beyond it, the same in every row."""
-    for name, value in constants.items():
-        if name in contract.names and name not in table.column_names:
-            table = table.append_column(name, pa.array([value] * len(table), contract.field(name).type))
-    return table.select(contract.names).cast(contract)

@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from cbmir.evaluating.options import LEVELS, EvaluateOptions
+from cbmir.evaluating.scoring import completed
 from cbmir.exclusions import exclusion_codes
 from cbmir.sampled.approximate import Walked, walk_sample
 from cbmir.sampled.cells import Cell, Sampled, neighbors_of
 from cbmir.sampled.frame import Frame, searched_sample
 from cbmir.sampled.options import ScalingOptions
-from cbmir.sampled.scoring import SampleScores, named, score_sample
+from cbmir.sampled.scoring import SampleScores, score_sample
 from cbmir.schemas import METRICS, SCALING_COSTS, VANISHED
 from cbmir.searching.threads import use_threads
 from cbmir.store import Study
@@ -44,7 +45,7 @@ def study_exact(
     study = Study(address)
     at = neighbors_of(cell.encoder, cell.sampling, cell.seed, cell.size)
     searched = study.require(*at)
-    costs = {"n_queries": len(queries), "search_seconds": searched["seconds"], "peak_bytes": searched["peak_bytes"]}
+    costs = {"n_queries": len(queries), "search_seconds": searched["seconds"]}
     _publish(study, cell, draft, sampled, frame, options, neighbors=None, costs=costs)
 
 
@@ -116,8 +117,8 @@ def _publish(
         "gallery_size": len(keys),
     }  # fmt: skip
     tables = {
-        METRICS_FILE: ("scaling", named(scores.metrics, METRICS, sample)),
-        VANISHED_FILE: ("vanished", named(scores.vanished, VANISHED, sample)),
+        METRICS_FILE: ("scaling", completed(scores.metrics, METRICS, sample)),
+        VANISHED_FILE: ("vanished", completed(scores.vanished, VANISHED, sample)),
         COSTS_FILE: (
             "scaling_costs",
             _cost_row(study, cell, scores, sample | costs | {"k": depth}, len(keys), recall_at, options),

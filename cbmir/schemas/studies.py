@@ -26,7 +26,7 @@ SCALING_COSTS = pa.schema(
         field("threads", pa.int32(), "that built and searched"),
         field("graph_bytes", pa.int64(), "file size of the graph", nullable=True),
         field("vector_bytes", pa.int64(), "of the sample's vectors as they are stored"),
-        field("peak_bytes", pa.int64(), "most resident memory of the process while it built and searched", nullable=True),
+        field("peak_bytes", pa.int64(), "most resident memory of the process while it built and searched; null for exact search, whose one pass is over all sizes", nullable=True),
     ]
 )  # fmt: skip
 

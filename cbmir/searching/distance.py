@@ -17,7 +17,7 @@ from torch import Tensor
 
 CACHED = 1_024  # rows on which several steps are done while they are in a processor's cache
 _ON_GPU = 65_536  # rows at once on a device where memory alone is the limit
-_MOST_NUMBERS = 2**25  # that are worked on at once
+_MOST_NUMBERS = 2**23  # that are worked on at once
 _ONE_ROUNDING = 2.0**-22  # more than what rounding a distance to float32 once takes away, as a share of it
 
 
@@ -37,7 +37,11 @@ class Block:
     @cached_property
     def norms(self) -> Tensor:
         """(n,) float64."""
-        return torch.linalg.vector_norm(torch.from_numpy(self.vectors), dim=1, dtype=torch.float64)
+        vectors = torch.from_numpy(self.vectors)
+        if len(vectors) * vectors.shape[1] <= _MOST_NUMBERS:
+            return torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
+        some = max(1, _MOST_NUMBERS // 8 // vectors.shape[1])  # each is written in float64 before
+        return torch.cat([torch.linalg.vector_norm(part, dim=1, dtype=torch.float64) for part in vectors.split(some)])
 
     def raw(self, device: torch.device) -> Tensor:
         """(n, dim) float32 as stored."""

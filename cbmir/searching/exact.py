@@ -51,9 +51,13 @@ class RunningTopK:
         if self._weight is not None:
             self._weight = self._weight.to(self.device)
         self._lengths_differ = metric != "cos"  # of a tile's rows: else they are 1, or 0
-        rounding = partial(self.metric.rounding, queries)
-        copies = kinds(self.device, half, coarse)
-        self._first = FirstPass(queries.unit(self.device), k=k, kinds=copies, rounding=rounding, weight=self._weight)
+        self._is_long = queries.vectors.shape[1] > LONG
+        if not self._is_long:
+            rounding = partial(self.metric.rounding, queries)
+            copies = kinds(self.device, half, coarse)
+            self._first = FirstPass(
+                queries.unit(self.device), k=k, kinds=copies, rounding=rounding, weight=self._weight
+            )
         self._plain = has_plain_squares(queries)
         n = len(queries.keys)
         self.distances = np.full((n, k), np.inf, np.float32)
@@ -66,7 +70,7 @@ class RunningTopK:
         """Take the gallery tile into account."""
         if len(gallery.keys) == 0:
             return
-        if gallery.vectors.shape[1] > LONG:
+        if self._is_long:
             self._add_long(gallery)
             return
         if self._weight is not None and not (self._plain and has_plain_squares(gallery)):

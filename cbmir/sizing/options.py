@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from cbmir.embedding.options import EmbedOptions
 from cbmir.encoders.table import LARGEST, LEAST_DETAIL
 from cbmir.errors import UserError
+from cbmir.evaluating.beforehand import extending
 from cbmir.evaluating.comparing import COMPARED
 from cbmir.evaluating.options import KS, EvaluateOptions
 from cbmir.search import DEPTH, SearchOptions
@@ -25,20 +27,23 @@ class ImageSizeOptions:
     exclude_same: tuple[str, ...] = ()
     metric: str = "cos"
     ks: tuple[int, ...] = KS
-    resamples: int = 1_000
-    permutations: int = 10_000
-    seed: int = 0  # of resamples and permutations
+    resamples: int | None = None  # None: as evaluated before, else 1,000
+    permutations: int | None = None  # None: as evaluated before, else 10,000
+    seed: int | None = None  # of resamples and permutations; None: as evaluated before, else 0
     allow_overlap: bool = False
 
-    @property
-    def evaluate(self) -> EvaluateOptions:
-        return EvaluateOptions(
+    def evaluate(self, before: dict[str, Any], *, within: int) -> EvaluateOptions:
+        """What is evaluated, beside what was evaluated before: parameters of those figures, and the depth of the shallowest search."""
+        return extending(
+            before,
             ks=self.ks,
+            metrics=("precision_at_k", MAP),
+            within=within,
+            compared=(*COMPARED, MAP),
             resamples=self.resamples,
             permutations=self.permutations,
             seed=self.seed,
             allow_overlap=self.allow_overlap,
-            compared=(*COMPARED, MAP),
         )
 
     @property
@@ -66,4 +71,4 @@ class ImageSizeOptions:
             raise UserError(f"--k {','.join(map(str, self.ks))}; expected numbers from 1 on")
         self.embed.refuse_nonsense()
         self.search.refuse_nonsense()
-        self.evaluate.refuse_nonsense()
+        self.evaluate({}, within=max(self.ks)).refuse_nonsense()

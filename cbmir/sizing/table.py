@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cbmir.aligned import aligned, number, with_interval
 from cbmir.select import attach, connect
 from cbmir.sql_files import read
 from cbmir.store import Study
@@ -26,14 +27,7 @@ def size_text(study: Study, sizes: pa.Table, bases: set[str], ks: tuple[int, ...
     for row in rows:
         if row["base_encoder"] in bases:
             lines.append(_line(row))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    left = (0, 2)
-    return "\n".join(
-        "  ".join(
-            t.ljust(w) if i in left else t.rjust(w) for i, (t, w) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return aligned(lines, left=(0, 2))
 
 
 def _line(row: dict[str, Any]) -> list[str]:
@@ -42,24 +36,8 @@ def _line(row: dict[str, Any]) -> list[str]:
         row["base_encoder"],
         str(row["image_size"]),
         f"{name}@{row['k']}",
-        _with_interval(row["value"], row["ci_low"], row["ci_high"]),
-        _number(row["chance"]),
-        _with_interval(row["difference"], row["difference_low"], row["difference_high"], sign="+"),
-        _number(row["p_value"], 4),
-        _number(row["p_holm"], 4),
-        "-" if row["seconds_per_image"] is None else f"{row['seconds_per_image']:.4f}",
+        with_interval(row["value"], row["ci_low"], row["ci_high"]),
+        number(row["chance"]),
+        with_interval(row["difference"], row["difference_low"], row["difference_high"], sign="+"),
+        *(number(row[name], 4) for name in ("p_value", "p_holm", "seconds_per_image")),
     ]
-
-
-def _with_interval(value: float | None, low: float | None, high: float | None, *, sign: str = "") -> str:
-    """'-0.011 (-0.129 to +0.097)'."""
-    if value is None:
-        return "-"
-    texts = [
-        f"{number + 0.0:{sign}.3f}" for number in (value, low, high) if number is not None
-    ]  # + 0.0: no minus before a zero
-    return texts[0] if low is None else f"{texts[0]} ({texts[1]} to {texts[2]})"
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

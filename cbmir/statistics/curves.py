@@ -28,9 +28,13 @@ class Model:
     """
 
     name: str
-    least_sizes: int  # that it can be fitted to, with something left to judge the fit by
+    least_sizes: int  # different ones, that it can be fitted to, with something left to judge the fit by
     fit: Callable[[np.ndarray, np.ndarray], np.ndarray]
     predict: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+    def fits(self, sizes: np.ndarray) -> bool:
+        """Whether there are sizes (s,) enough; a size that comes twice is one."""
+        return len(np.unique(sizes)) >= self.least_sizes
 
 
 def fit_logarithmic(sizes: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -104,7 +108,7 @@ def choose(sizes: np.ndarray, values: np.ndarray, models: tuple[Model, ...] = MO
 
     Of those alone that have sizes enough; None: there is none.
     """
-    able = [model for model in models if len(sizes) >= model.least_sizes]
+    able = [model for model in models if model.fits(sizes)]
     if len(able) < 2:
         return able[0] if able else None
 

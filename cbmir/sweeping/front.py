@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cbmir.aligned import aligned, figure_name, number, with_interval
+from cbmir.commands import line, words_of
 from cbmir.evaluating.scoring import Scores
 from cbmir.evaluating.searches import Searched
 from cbmir.index import IndexOptions
@@ -66,17 +67,17 @@ def front_text(rows: Sequence[Row], encoder: str, options: EffortOptions) -> str
             "expansion",
             "rerank",
             "queries/s",
-            *(_title(*f) for f in figures),
+            *(figure_name(*f) for f in figures),
             "build s",
             "graph MB",
         ]
     ]
     for row in shown:
         values = [_value(_same_point(rows, row, *figure)) for figure in figures]
-        costs = [_number(row["build_seconds"], 1), _number(row["graph_bytes"], 1e6)]
+        size = row["graph_bytes"]
+        costs = [number(row["build_seconds"], 1), number(None if size is None else size / 1e6, 1)]
         lines.append([*(_text(row[name]) for name in _POINT), f"{row['queries_per_second']:,.0f}", *values, *costs])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
+    return aligned(lines)
 
 
 def recommended(rows: Sequence[Row], encoder: str, options: EffortOptions, *, study: str) -> str:
@@ -104,22 +105,11 @@ def recommended(rows: Sequence[Row], encoder: str, options: EffortOptions, *, st
 
 def index_command(row: Row, encoder: str, options: EffortOptions, *, study: str) -> str:
     """The command line that builds a point's graph, to be searched as it was."""
-    words = ["cbmir", "index", "--study", study, "--encoder", encoder, "--index", "hnsw"]
-    flags = {
-        "gallery": options.gallery,
-        "metric": options.metric,
-        "dtype": row["dtype"],
-        "pca": row["pca"],
-        "connectivity": row["connectivity"],
-        "expansion-add": options.expansion_add,
-        "expansion-search": row["expansion_search"],
-        "rerank": row["rerank"],
-    }
-    usual = {"gallery": IndexOptions.gallery, "metric": "cos", "connectivity": 16, "expansion-add": 128}
-    for flag, value in flags.items():
-        if value is not None and usual.get(flag) != value:
-            words += [f"--{flag}", str(value)]
-    return shlex.join(words)
+    asked = {name: row[name] for name in ("dtype", "pca", "connectivity", "expansion_search", "rerank")}
+    asked |= {"gallery": options.gallery, "metric": options.metric, "expansion_add": options.expansion_add}
+    usual = {"gallery": IndexOptions.gallery, "metric": "cos", "connectivity": 16, "expansion_add": 128}
+    unusual = {name: value for name, value in asked.items() if usual.get(name) != value}
+    return line(words_of("index", [encoder, "hnsw"], {"parameters": unusual}, study))
 
 
 def _named(row: Row) -> str:
@@ -135,20 +125,8 @@ def _same_point(rows: Sequence[Row], point: Row, metric: str, k: int | None) -> 
     return next((r for r in rows if (r["metric"], r["k"]) == (metric, k) and all(r[n] == point[n] for n in same)), None)
 
 
-def _title(metric: str, k: int | None) -> str:
-    name = {"precision_at_k": "P"}.get(metric, metric.removesuffix("_at_k"))
-    return name if k is None else f"{name}@{k}"
-
-
 def _value(row: Row | None) -> str:
-    """'0.9922 (0.9885 to 0.9951)'."""
-    if row is None:
-        return "-"
-    return f"{row['value']:.4f}" + ("" if row["ci_low"] is None else f" ({row['ci_low']:.4f} to {row['ci_high']:.4f})")
-
-
-def _number(value: float | None, unit: float) -> str:
-    return "-" if value is None else f"{value / unit:,.1f}"
+    return "-" if row is None else with_interval(row["value"], row["ci_low"], row["ci_high"], digits=4)
 
 
 def _text(value: Any) -> str:

@@ -14,7 +14,7 @@ _LEAST = {"connectivities": ("--connectivity", 2), "expansions": ("--expansions"
 
 @dataclass(frozen=True)
 class EffortOptions:
-    """What decides a sweep; all of it but overwrite and device stands in the run.json of search_effort."""
+    """What decides a sweep; all of it but overwrite stands in the run.json of search_effort, `device` as what it came to."""
 
     gallery: str = "split = 'train'"
     queries: str = "split = 'test'"

@@ -43,6 +43,14 @@ class Point:
     expansion: int | None = None
     rerank: int | None = None
 
+    @classmethod
+    def of(cls, parameters: dict[str, Any]) -> Point:
+        """The point that a run.json tells of."""
+        if parameters["dtype"] == EXACT:
+            return cls()
+        graph = Graph(parameters["dtype"], parameters["pca"], parameters["connectivity"])
+        return cls(graph, parameters["expansion_search"], parameters["rerank"])
+
     @property
     def name(self) -> str:
         return f"{self.graph.name}-e{self.expansion}-r{self.rerank}" if self.graph else EXACT
@@ -74,14 +82,19 @@ def graphs(options: EffortOptions) -> list[Graph]:
 def points_of(graph: Graph, options: EffortOptions, *, gallery: int, passes_over: bool) -> list[Point]:
     """Every way to search a graph of `gallery` vectors, each once.
 
-    A walk keeps as many candidates as are asked of it, so that a smaller expansion is no point of its own: it is measured as `least_expansion`.
+    A walk keeps as many candidates as are asked of it, so that a smaller expansion is no point of its own: it is measured as `least_expansion`;
+    and no more than there are vectors, so that a larger one is measured as their number.
     """
     found = dict.fromkeys(
-        (max(expansion, least_expansion(options, rerank, gallery=gallery, passes_over=passes_over)), rerank)
+        (_held_to(expansion, options, rerank, gallery=gallery, passes_over=passes_over), rerank)
         for rerank in options.reranks
         for expansion in options.expansions
     )
     return [Point(graph, expansion, rerank) for expansion, rerank in found]
+
+
+def _held_to(expansion: int, options: EffortOptions, rerank: int, *, gallery: int, passes_over: bool) -> int:
+    return max(min(expansion, gallery), least_expansion(options, rerank, gallery=gallery, passes_over=passes_over))
 
 
 def least_expansion(options: EffortOptions, rerank: int, *, gallery: int, passes_over: bool) -> int:
@@ -91,15 +104,17 @@ def least_expansion(options: EffortOptions, rerank: int, *, gallery: int, passes
 
 
 def raised_line(options: EffortOptions, *, gallery: int, passes_over: bool) -> str | None:
-    """What a person is told of expansions that are too small to be points; None where there are none."""
-    said = []
+    """What a person is told of expansions that are too small or too large to be points; None where there are none."""
+    said, lines = [], []
     for rerank in options.reranks:
         least = least_expansion(options, rerank, gallery=gallery, passes_over=passes_over)
         below = [str(expansion) for expansion in options.expansions if expansion < least]
         if below:
             said.append(f"{', '.join(below)} as {least} at rerank {rerank}")
-    if not said:
-        return None
-    return (
-        f"expansions below the candidates that are scored anyway (rerank x k) are measured as those: {'; '.join(said)}"
-    )
+    if said:
+        lines.append(
+            f"expansions below the candidates that are scored anyway (rerank x k) are measured as those: {'; '.join(said)}"
+        )
+    if above := [f"{expansion:,}" for expansion in options.expansions if expansion > gallery]:
+        lines.append(f"expansions beyond the gallery are measured as its {gallery:,} images: {', '.join(above)}")
+    return "; ".join(lines) or None

@@ -105,7 +105,14 @@ class Sweep:
                     progress.advance(1)
         if not self.options.keep_graphs:
             self._remove_graphs()
-        return self._scored(points)
+        return self._scored([*points, *self._further(points)])
+
+    def _further(self, points: list[Point]) -> list[Point]:
+        """Points of earlier sweeps that this one would measure in the same way."""
+        names = self.study.names(POINTS, path_name(self.encoder))
+        runs = [self.study.run_of(POINTS, path_name(self.encoder), path_name(name)) for name in names]
+        found = [Point.of(run["parameters"]) for run in runs if run]
+        return [point for point in found if point not in points and self._run_of(point)]
 
     def _sweep_out(self) -> None:
         """Remove points of other vectors or another manifest than there are now, or all where they are to be measured anew."""

@@ -15,7 +15,7 @@ from cbmir.store import Study
 from cbmir.volumetric.reductions import Reduction
 from cbmir.volumetric.slices import Slices
 
-ROW_GROUP_BYTES = 16 * 2**20  # of vectors: what a reader holds at least
+FILE_BYTES, ROW_GROUP_BYTES = 64 * 2**20, 16 * 2**20  # of vectors
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,7 @@ class _Task:
 
         address, encoder, batches, targets = ray.get(self.work)
         number = int(row["id"])
-        written = write_batch(
-            Slices(Study(address), encoder), batches[number], targets, name=f"part-{number:05d}.parquet"
-        )
+        written = write_batch(Slices(Study(address), encoder), batches[number], targets, name=f"part-{number:05d}")
         return {"batch": number, "written": [count for pair in written for count in pair]}
 
 
@@ -92,20 +90,24 @@ def write_batch(slices: Slices, volumes: np.ndarray, targets: Sequence[Target], 
         _write(slices, target, name, kept, rows)
         if failed:
             table = pa.Table.from_pylist(failed, schema=FAILURES)
-            slices.study.write_table(check(table, "failures"), *target.failures, name)
+            slices.study.write_table(check(table, "failures"), *target.failures, f"{name}.parquet")
         written.append((len(kept), len(failed)))
     return written
 
 
 def _write(slices: Slices, target: Target, name: str, keys: list[int], rows: list[np.ndarray]) -> None:
-    if not keys:
-        return
+    """Files of FILE_BYTES at most, or of one row: readers take several files at a time into memory."""
     dim = target.reduction.dim(slices.dim)
     contract = embeddings(dim, dtype=slices.vectors.run["dtype"])
     kind = contract.field("embedding").type
-    values = pa.array(np.concatenate(rows).astype(kind.value_type.to_pandas_dtype()))
-    table = pa.table(
-        [pa.array(keys, pa.int64()), pa.FixedSizeListArray.from_arrays(values, type=kind)], schema=contract
-    )
-    groups = max(1, ROW_GROUP_BYTES // (dim * kind.value_type.bit_width // 8))
-    slices.study.write_table(check(table, "embeddings", contract), *target.vectors, name, row_group_size=groups)
+    row_bytes = dim * kind.value_type.bit_width // 8
+    step = max(1, FILE_BYTES // row_bytes)
+    for number, start in enumerate(range(0, len(keys), step)):
+        values = pa.array(np.concatenate(rows[start : start + step]).astype(kind.value_type.to_pandas_dtype()))
+        columns = [
+            pa.array(keys[start : start + step], pa.int64()),
+            pa.FixedSizeListArray.from_arrays(values, type=kind),
+        ]
+        table = check(pa.table(columns, schema=contract), "embeddings", contract)
+        groups = max(1, ROW_GROUP_BYTES // row_bytes)
+        slices.study.write_table(table, *target.vectors, f"{name}-{number:03d}.parquet", row_group_size=groups)

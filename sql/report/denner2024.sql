@@ -7,7 +7,7 @@ WITH ours AS (
     SELECT m.encoder, m.average, m.k, m.value, m.ci_low, m.ci_high, s.random_weights
     FROM metrics AS m
     JOIN searches AS s USING (encoder, index)
-    WHERE s.question = 1 AND m.index = 'exact' AND m.metric = 'precision_at_k_capped' AND m.relevance = 'label' AND m.slice_by = 'all'
+    WHERE s.question = 1 AND s.turn = 1 AND s.is_exact AND m.metric = 'precision_at_k_capped' AND m.relevance = 'label' AND m.slice_by = 'all'
       AND list_contains($ks, m.k)
 ), theirs AS (
     SELECT * FROM published WHERE paper = 'denner2024'

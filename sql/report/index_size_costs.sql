@@ -2,6 +2,7 @@
 -- reads    scaling_costs
 -- returns  one row a quantity, encoder, index and size: (quantity, ..., value: the median over the samples, low?, high?, seeds, recall_at, threads)
 --          quantities: recall, expansion, build_seconds, query_milliseconds, graph_megabytes, vector_megabytes, peak_megabytes
+-- edges    exact search has no peak_megabytes: its one pass is over all sizes
 WITH measured AS (
     SELECT encoder, index, sampling, sample_size, gallery_size, recall_at, threads, recall, expansion_search::DOUBLE AS expansion, build_seconds,
            1e3 * search_seconds / nullif(n_queries, 0) AS query_milliseconds, graph_bytes / 1e6 AS graph_megabytes,

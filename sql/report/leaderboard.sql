@@ -1,10 +1,24 @@
 -- leaderboard: one row a search, the best encoder first.
 --          p<k> = P@k at label relevance over all queries; *_chance = the same of a gallery in random order, at k = 1
+--          ann_recall = at the largest k up to 10 that every approximate search has; where they have none in common, at the largest of its own: ann_recall_k
 -- reads    metrics, searches(see searches.sql)
 -- returns  one row an encoder and index: columns as named below; NULL where the study has no such figure
 -- order    by question; then the encoders by P@1 micro of their exact search; then exact before approximate
 -- edges    no label in the study: encoders are ordered by P@1 at region, then at modality
-WITH wide AS (
+WITH recalls AS (
+    SELECT m.encoder, m.index, m.k, m.value
+    FROM metrics AS m
+    SEMI JOIN searches AS s ON s.encoder = m.encoder AND s.index = m.index
+    WHERE m.metric = 'ann_recall' AND m.slice_by = 'all' AND m.k <= 10
+), of_all AS (
+    SELECT max(k) AS k
+    FROM (SELECT k FROM recalls GROUP BY k HAVING count(*) = (SELECT count(DISTINCT (encoder, index)) FROM recalls))
+), recall AS (
+    SELECT encoder, index, max_by(value, k) AS ann_recall, max(k) AS ann_recall_k
+    FROM recalls
+    WHERE k = (SELECT k FROM of_all) OR (SELECT k FROM of_all) IS NULL
+    GROUP BY encoder, index
+), wide AS (
     SELECT s.question, s.encoder, s.index, s.approximate, s.random_weights, s.dim, s.turn,
            any_value(m.value) FILTER (WHERE m.metric = 'precision_at_k' AND m.relevance = 'label' AND m.average = 'micro' AND m.k = 1) AS p1_micro,
            any_value(m.value) FILTER (WHERE m.metric = 'precision_at_k' AND m.relevance = 'label' AND m.average = 'micro' AND m.k = 3) AS p3_micro,
@@ -22,14 +36,15 @@ WITH wide AS (
            any_value(m.chance) FILTER (WHERE m.metric = 'precision_at_k' AND m.relevance = 'region' AND m.average = 'micro' AND m.k = 1) AS region_chance,
            any_value(m.value) FILTER (WHERE m.metric = 'precision_at_k' AND m.relevance = 'modality' AND m.average = 'micro' AND m.k = 1) AS modality_p1,
            any_value(m.chance) FILTER (WHERE m.metric = 'precision_at_k' AND m.relevance = 'modality' AND m.average = 'micro' AND m.k = 1) AS modality_chance,
-           max_by(m.value, m.k) FILTER (WHERE m.metric = 'ann_recall' AND m.k <= 10) AS ann_recall,
-           max(m.k) FILTER (WHERE m.metric = 'ann_recall' AND m.k <= 10) AS ann_recall_k,
+           any_value(r.ann_recall) AS ann_recall,
+           any_value(r.ann_recall_k) AS ann_recall_k,
            any_value(m.gallery_size) AS gallery_size,
            any_value(m.n_queries) FILTER (WHERE m.metric = 'precision_at_k' AND m.relevance = 'label' AND m.k = 1) AS n_judged,
            s.queries_asked AS n_queries,
            s.not_embedded AS n_failed
     FROM searches AS s
     LEFT JOIN metrics AS m ON m.encoder = s.encoder AND m.index = s.index AND m.slice_by = 'all'
+    LEFT JOIN recall AS r ON r.encoder = s.encoder AND r.index = s.index
     GROUP BY ALL
 )
 SELECT * EXCLUDE (turn)

@@ -1,4 +1,4 @@
--- ranking: encoders by P@$k of their exact searches at relevance $relevance, each held against the best.
+-- ranking: encoders by P@$k of their exact searches of one $question at relevance $relevance, each held against the best.
 --          difference = value - value of the best, with its interval; p_holm = p_value after Holm's correction over n_tests comparisons
 --          differs = p_holm < 0.05: the encoder can be told from the best
 -- reads    metrics, comparisons, searches(see searches.sql), ranked(encoder): those that are asked about
@@ -11,12 +11,15 @@ WITH figures AS (
     FROM metrics AS m
     JOIN searches AS s USING (encoder, index)
     SEMI JOIN ranked AS r ON r.encoder = m.encoder
-    WHERE m.index = 'exact' AND m.metric = 'precision_at_k' AND m.relevance = $relevance AND m.k = $k AND m.slice_by = 'all'
+    WHERE s.question = $question AND s.turn = 1 AND s.is_exact AND m.metric = 'precision_at_k' AND m.relevance = $relevance AND m.k = $k AND m.slice_by = 'all'
 ), best AS (
     SELECT encoder FROM figures WHERE average = 'micro' ORDER BY value DESC, encoder LIMIT 1
 ), compared AS (
-    SELECT * FROM comparisons
-    WHERE index_a = 'exact' AND index_b = 'exact' AND metric = 'precision_at_k' AND relevance = $relevance AND k = $k
+    SELECT c.*
+    FROM comparisons AS c
+    SEMI JOIN figures AS a ON a.encoder = c.encoder_a AND a.index = c.index_a
+    SEMI JOIN figures AS b ON b.encoder = c.encoder_b AND b.index = c.index_b
+    WHERE metric = 'precision_at_k' AND relevance = $relevance AND k = $k
       AND slice_by = 'all' AND average = 'micro'
 ), held AS (
     SELECT encoder_a AS encoder, encoder_b AS other, difference, ci_low, ci_high, p_value, p_holm, n_tests FROM compared

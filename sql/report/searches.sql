@@ -1,21 +1,25 @@
--- searches: the searches that have figures, grouped by the question that they ask.
---          question = same gallery, same queries, same exclusions; only figures of one question can be compared
--- reads    runs(encoder, index, approximate, dim, random_weights, gallery, queries, exclude_same, queries_asked, not_embedded, ...)
--- returns  runs with: question (1 is the one that most encoders were searched exactly for), turn (1 is the search that
---          stands for its encoder in figures: exact before approximate)
--- edges    questions that as many encoders answer: the one with more queries first
-WITH counted AS (
-    SELECT gallery, queries, exclude_same, count(DISTINCT encoder) AS encoders, max(queries_asked) AS most,
-           count(DISTINCT encoder) FILTER (WHERE NOT approximate) AS searched_exactly
-    FROM runs
-    GROUP BY ALL
+-- searches: the searches that have figures of the whole gallery, grouped by the question that they ask.
+--          question = same gallery, same queries, same exclusions, in whatever words they were asked; only figures of one question can be compared
+-- reads    runs(dataset, encoder, index, parameters: JSON, question: the fingerprint in run.json,
+--          approximate: through an index, queries_asked, ...), metrics
+-- returns  runs of neighbors with: is_exact, gallery, queries, exclude_same (of its parameters), question (1 is the one that most encoders
+--          were searched exactly for), turn (1 is the search that stands for its encoder in figures: exact before others, approximate last)
+-- edges    questions that as many encoders answer: the one with more queries first, then the one without exclusions
+WITH found AS (
+    SELECT r.* EXCLUDE (dataset, parameters), r.parameters->>'index' = 'exact' AS is_exact, r.parameters->>'gallery' AS gallery,
+           r.parameters->>'queries' AS queries, array_to_string((r.parameters->'exclude_same')::VARCHAR[], ', ') AS exclude_same
+    FROM runs AS r
+    SEMI JOIN metrics AS m ON m.encoder = r.encoder AND m.index = r.index AND m.metric = 'precision_at_k' AND m.seed IS NULL
+    WHERE r.dataset = 'neighbors'
 ), questions AS (
-    SELECT gallery, queries, exclude_same,
-           row_number() OVER (ORDER BY searched_exactly DESC, encoders DESC, most DESC, exclude_same, gallery, queries) AS question
-    FROM counted
+    SELECT question AS asked,
+           row_number() OVER (ORDER BY count(DISTINCT encoder) FILTER (WHERE is_exact) DESC, count(DISTINCT encoder) FILTER (WHERE NOT approximate) DESC,
+                                       count(DISTINCT encoder) DESC, max(queries_asked) DESC, min(exclude_same), min(gallery), min(queries), question) AS number
+    FROM found
+    GROUP BY question
 )
-SELECT r.*, q.question,
-       row_number() OVER (PARTITION BY q.question, r.encoder ORDER BY r.approximate, r.index <> 'exact', r.index) AS turn
-FROM runs AS r
-JOIN questions AS q USING (gallery, queries, exclude_same)
-ORDER BY q.question, r.encoder, turn
+SELECT f.* REPLACE (q.number AS question),
+       row_number() OVER (PARTITION BY q.number, f.encoder ORDER BY NOT f.is_exact, f.approximate, f.index <> 'exact', f.index) AS turn
+FROM found AS f
+JOIN questions AS q ON q.asked = f.question
+ORDER BY q.number, f.encoder, turn

@@ -29,7 +29,7 @@ def make(
 ) -> None:
     """`gallery` images of split train and `queries` of test, the last `val` of them of val; a cluster's label is its number modulo LABELS.
 
-    slices: of a volume, where the images are slices; the volumes' labels are then those of all of their slices.
+    slices: of a volume, where the images are slices; those of a volume are of one cluster.
     """
     n = gallery + queries
     ids = [f"drawn/{i}" for i in range(n)]
@@ -40,7 +40,9 @@ def make(
     for start, stop, part in _pieces(gallery, queries):
         for at in range(start, stop, ROWS_PER_FILE):
             rows = slice(at, min(stop, at + ROWS_PER_FILE))
-            vectors, clusters[rows] = drawn_with_clusters(rows.stop - at, dim, seed=[part, at], spread=spread)
+            vectors, clusters[rows] = drawn_with_clusters(
+                rows.stop - at, dim, seed=[part, at], spread=spread, together=slices or 1
+            )
             column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)
             table = pa.table([pa.array(keys[rows]), column.cast(contract.field(1).type)], schema=contract)
             study.write_table(table, "embeddings", directory, f"{part}-{at:08d}.parquet")

@@ -18,9 +18,9 @@ def drawn(n: int, dim: int, *, seed: int, spread: float = SPREAD) -> np.ndarray:
 
 
 def drawn_with_clusters(
-    n: int, dim: int, *, seed: int | list[int], spread: float = SPREAD
+    n: int, dim: int, *, seed: int | list[int], spread: float = SPREAD, together: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n, dim) float32 and the cluster (n,) of each."""
+    """(n, dim) float32 and the cluster (n,) of each; together: as many after one another are of one cluster, as slices are of one volume."""
     common = np.random.default_rng(0)
     axes = common.standard_normal((INTRINSIC, dim)).astype(np.float32) / np.sqrt(np.float32(INTRINSIC))
     middles = common.standard_normal((CLUSTERS, INTRINSIC)).astype(np.float32)
@@ -29,7 +29,8 @@ def drawn_with_clusters(
     out, clusters = np.empty((n, dim), np.float32), np.empty(n, np.int64)
     for start in range(0, n, 65_536):
         rows = out[start : start + 65_536]
-        clusters[start : start + 65_536] = rng.integers(0, CLUSTERS, len(rows))
+        several = rng.integers(0, CLUSTERS, -(-len(rows) // together))
+        clusters[start : start + 65_536] = np.repeat(several, together)[: len(rows)]
         inner = middles[clusters[start : start + 65_536]]
         inner = inner + spread * rng.standard_normal(inner.shape, dtype=np.float32)
         rows[:] = inner @ axes + cone + NOISE * rng.standard_normal(rows.shape, dtype=np.float32)

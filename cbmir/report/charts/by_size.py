@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from cbmir.report.charts.grid import panels, shares, sizes_below
+from cbmir.report.charts.grid import panels, shares, sizes_below, whiskers
 from cbmir.report.charts.look import CHANCE, INK, expected, looks
 from cbmir.report.charts.words import Row
 
@@ -137,18 +137,11 @@ def _expected_line(
     axes.plot(xs, [fitted(rows[0], x) for x in xs], zorder=20, gid=f"extrapolation-of-{place}", **bare)
     aside = 1 + 0.05 * (place - (of - 1) / 2) / max(1, of / 4)  # so that intervals at one size stand beside each other
     sizes, values = [row["gallery_size"] * aside for row in rows], [row["value"] for row in rows]
-    bars = [
-        [row["value"] - _or(row["ci_low"], row) for row in rows],
-        [_or(row["ci_high"], row) - row["value"] for row in rows],
-    ]
-    bars = [[max(0.0, length) for length in side] for side in bars]
     only = {key: value for key, value in style.items() if key not in ("linestyle", "linewidth")}
-    axes.errorbar(sizes, values, yerr=bars, fmt="none", ecolor=style["color"], elinewidth=0.9, capsize=2.5, zorder=21)
+    axes.errorbar(
+        sizes, values, yerr=whiskers(rows), fmt="none", ecolor=style["color"], elinewidth=0.9, capsize=2.5, zorder=21
+    )
     axes.plot(sizes, values, linestyle="none", zorder=22, gid=f"expected-of-{place}", **only)
-
-
-def _or(end: float | None, row: Row) -> float:
-    return row["value"] if end is None else end
 
 
 def _between(low: float, high: float) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cbmir.report.charts import (
+    anatomy_and_pathology,
     image_size,
     index_size,
     index_size_anatomy,
@@ -10,11 +11,14 @@ from cbmir.report.charts import (
     index_size_by_prevalence,
     index_size_costs,
     leaderboard_forest,
+    precision_at_every_k,
     search_effort,
 )
 from cbmir.report.charts.chart import Chart
 
 CHARTS: tuple[Chart, ...] = (
+    precision_at_every_k.CHART,
+    anatomy_and_pathology.CHART,
     leaderboard_forest.CHART,
     index_size.CHART,
     index_size_anatomy.CHART,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cbmir.report.charts.words import size
+from cbmir.report.charts.words import Row, size
 
 WIDTH = 7.2  # inches
 _LETTER, _SAMPLE = 0.063, 0.62  # inches: a letter of the legend, and the line before each name
@@ -51,6 +51,19 @@ def shares(axes: Sequence[Any], values: Sequence[float]) -> None:
     top = min(1.03, max(0.05, max(values, default=1.0) * 1.08))
     for one in axes:
         one.set_ylim(0, top)
+
+
+def end(row: Row, key: str) -> float:
+    """An end of the row's interval, `key` ci_low or ci_high; its value where there is no interval."""
+    return row["value"] if row[key] is None else row[key]
+
+
+def whiskers(rows: Sequence[Row]) -> list[list[float]]:
+    """How far the intervals reach below and above the values."""
+    return [
+        [max(0.0, row["value"] - end(row, "ci_low")) for row in rows],
+        [max(0.0, end(row, "ci_high") - row["value"]) for row in rows],
+    ]
 
 
 def sizes_below(

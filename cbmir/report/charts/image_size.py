@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from cbmir.report.charts.chart import Chart, Table, table
-from cbmir.report.charts.grid import panels, shares, sizes_below
+from cbmir.report.charts.grid import panels, shares, sizes_below, whiskers
 from cbmir.report.charts.look import SMALL, look
-from cbmir.report.charts.words import Row, brief, metric, number, share
+from cbmir.report.charts.words import Row, brief, metric, number, of_question, share
 
 _PIXELS = "image size, pixels"
 
 
 def draw(rows: list[Row], order: Sequence[str]) -> Any:
-    """P@k at the smallest and the largest k, mAP, and seconds an image where they are known; a line an encoder, bars its intervals."""
+    """P@k at the smallest and the largest k, mAP@5, and seconds an image where they are known; a line an encoder, bars its intervals."""
     from matplotlib.lines import Line2D
 
     micro = [row for row in rows if row["average"] == "micro"] or rows
@@ -32,19 +32,21 @@ def draw(rows: list[Row], order: Sequence[str]) -> Any:
     shares(axes[: len(titled)], [row[key] for row in drawn for key in ("value", "ci_high") if row[key] is not None])
     if timed:
         axes[-1].set_title("seconds an image")
-        _lines(axes[-1], [row | {"ci_low": None} for row in timed], styles, key="seconds_per_image")
+        _lines(axes[-1], [row | {"ci_low": None, "ci_high": None} for row in timed], styles, key="seconds_per_image")
         axes[-1].set_ylim(0, max(row["seconds_per_image"] for row in timed) * 1.12)
     for one in axes:
-        sizes_below(one, pixels, label=_PIXELS, columns=2, room=1.15, say=str)
+        sizes_below(
+            one, pixels, label=", ".join(filter(None, (_PIXELS, of_question(rows)))), columns=2, room=1.15, say=str
+        )
     return figure
 
 
 def _figures(rows: list[Row]) -> dict[str, list[Row]]:
-    """Title -> rows of one metric and k: P@k at the ends, and mAP over all neighbors, else at its largest depth."""
+    """Title -> rows of one metric and k: P@k at the ends, and mAP."""
     wanted = []
-    for name in ("precision_at_k", "average_precision"):
-        ks = sorted({row["k"] for row in rows if row["metric"] == name}, key=lambda k: (k is None, k))
-        wanted += [(name, k) for k in dict.fromkeys([*ks[:1], *ks[-1:]] if name == "precision_at_k" else ks[-1:])]
+    for name in ("precision_at_k", "average_precision_over_hits_at_k"):
+        ks = sorted({row["k"] for row in rows if row["metric"] == name})
+        wanted += [(name, k) for k in dict.fromkeys([*ks[:1], *ks[-1:]])]
     return {
         metric({"metric": name, "k": k}): [row for row in rows if (row["metric"], row["k"]) == (name, k)]
         for name, k in wanted
@@ -57,24 +59,16 @@ def _lines(axes: Any, rows: list[Row], styles: dict[str, dict[str, Any]], *, key
         aside = 1 + 0.012 * (place - (len(styles) - 1) / 2)  # so that intervals at one size stand beside each other
         xs = [row["image_size"] * aside for row in here]
         if any(row["ci_low"] is not None for row in here):
-            low, high = (
-                [max(0.0, sign * (row[key] - _end(row, end))) for row in here]
-                for sign, end in ((1, "ci_low"), (-1, "ci_high"))
-            )
             axes.errorbar(
                 xs,
                 [row[key] for row in here],
-                yerr=[low, high],
+                yerr=whiskers(here),
                 fmt="none",
                 ecolor=style["color"],
                 elinewidth=0.9,
                 capsize=2.5,
             )
         axes.plot(xs, [row[key] for row in here], zorder=40 - place, gid=f"measured-of-{place}", **style)
-
-
-def _end(row: Row, end: str) -> float:
-    return row["value"] if row[end] is None else row[end]
 
 
 def _bases(rows: list[Row]) -> list[str]:

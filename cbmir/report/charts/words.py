@@ -7,7 +7,8 @@ from typing import Any
 
 Row = dict[str, Any]
 
-METRICS = {"precision_at_k": "P@{k}", "ann_recall": "ANN recall@{k}", "average_precision": "mAP", "recall_at_k": "recall@{k}",
+METRICS = {"precision_at_k": "P@{k}", "ann_recall": "ANN recall@{k}", "average_precision": "mAP",
+           "average_precision_over_hits_at_k": "mAP@{k}", "recall_at_k": "recall@{k}",
            "hit_rate_at_k": "hit rate@{k}", "ndcg_at_k": "nDCG@{k}"}  # fmt: skip
 MODELS = {"power": "the power law", "logarithmic": "the logarithmic curve"}
 
@@ -16,6 +17,22 @@ def metric(row: Row) -> str:
     """{'metric': 'precision_at_k', 'k': 1} -> 'P@1'."""
     known = METRICS.get(row.get("metric", "precision_at_k"))
     return known.format(k=row["k"]) if known else row["metric"].replace("_at_k", f"@{row['k']}").replace("_", " ")
+
+
+def letter(question: int) -> str:
+    """1 -> 'A', 26 -> 'Z', 27 -> 'A2'."""
+    turn, place = divmod(question - 1, 26)
+    return chr(ord("A") + place) + (str(turn + 1) if turn else "")
+
+
+def of_question(rows: list[Row]) -> str:
+    """'question A' where the study's searches ask several questions, of which the rows answer one; else ''."""
+    return f"question {letter(rows[0]['question'])}" if rows[0]["questions"] > 1 else ""
+
+
+def by_search(row: Row) -> str:
+    """'pixels32' for its exact search, else 'pixels32 (hnsw)'."""
+    return row["encoder"] + (f" ({row['index']})" if not row["is_exact"] else "")
 
 
 def share(value: float | None) -> str:
