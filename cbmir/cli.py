@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 
 from cbmir.cli_studies import STUDIES, run_as_published
-from cbmir.cli_volumes import VOLUMES
+from cbmir.cli_volumes import VOLUMES, query_volumes
 from cbmir.errors import UserError
 from cbmir.flags import parse
 from cbmir.flags.typed import embed_options, evaluate_options, index_options, reach
@@ -246,6 +246,14 @@ def _sql(a: argparse.Namespace) -> None:
 def _query(a: argparse.Namespace) -> None:
     from cbmir.query import QueryOptions, query
 
+    if a.volumes or a.volume:
+        query_volumes(a)
+        return
+    for flag, value in (("--slices", a.slices), ("--matches", a.matches)):
+        if value is not None:
+            raise UserError(f"{flag} {value} is of volumes; expected --volumes or --volume ID with it")
+    if not a.images:
+        raise UserError("nothing to ask with; expected an image or a directory of images")
     options = QueryOptions(**{field: getattr(a, field) for field in QueryOptions.__dataclass_fields__})
     query(Study(a.study), a.encoder, a.images, options)
 

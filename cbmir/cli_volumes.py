@@ -51,6 +51,15 @@ def _run(a: argparse.Namespace) -> None:
     run_volumes(Study(a.study), a.encoder, options)
 
 
+def query_volumes(a: argparse.Namespace) -> None:
+    from cbmir.volume_query import VolumeQueryOptions
+    from cbmir.volume_query import query_volumes as query
+
+    given = {field: getattr(a, field) for field in VolumeQueryOptions.__dataclass_fields__}
+    options = VolumeQueryOptions(**{name: value for name, value in given.items() if value is not None})
+    query(Study(a.study), a.encoder, a.images, options, ids=a.volume, slices=a.slices)
+
+
 VOLUMES: dict[str, Callable[[argparse.Namespace], None]] = {
     "volumes": _volumes,
     "volumes search": _search,

@@ -7,31 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from cbmir.encoders.build import Encoder
 from cbmir.errors import UserError
-from cbmir.images.ahead import one_ahead, read_ahead
-from cbmir.images.errors import OF_ONE_IMAGE, ImageError, verdict
-from cbmir.images.geometry import apply
 from cbmir.index import open_index
 from cbmir.indexing.opened import OpenIndex
-from cbmir.patience import StorageError
 from cbmir.querying.answers import Answer
+from cbmir.querying.encoding import Encoded, ImageVectors
 from cbmir.querying.gallery import Gallery
 from cbmir.querying.held import MOST_HELD, Held, HeldSearch
 from cbmir.querying.inputs import Query
-from cbmir.querying.reading import Reader, reader, rebuild, refuse_as_published, refuse_imported
-from cbmir.querying.volumes import unsliced
 from cbmir.querying.votes import vote
-from cbmir.reducing.pca import Projection
-from cbmir.reducing.record import is_reduced
-from cbmir.reducing.stored import read_projection
 from cbmir.search import EXACT, TRAIN
 from cbmir.searching.searchers import ExactSearch, IndexSearch, no_codes, torch_device
 from cbmir.select import keys_where
 from cbmir.store import Study, path_name
 from cbmir.vectors import Vectors, find_encoder
-
-MOST_AT_ONCE = {"cpu": 4, "cuda": 64}  # images of a batch: a processor gains little from more, and answers would wait
 
 
 def build_searcher(
@@ -67,18 +56,15 @@ class Lookup:
         self.encoder = find_encoder(study, encoder)
         self.index = index or usual_index(study, self.encoder)
         self.vectors = Vectors(study, self.encoder)
-        refuse_imported(self.encoder, self.vectors.run)
-        refuse_as_published(self.encoder, self.vectors.run)
+        self.device = torch_device(device)
+        self.images = ImageVectors(self.vectors, self.device)
         self.graph = None if self.index == EXACT else open_index(study, self.encoder, self.index)
         indexed = self.graph and self.graph.run["parameters"]["gallery"]
         self.gallery = Gallery(study, gallery or indexed or TRAIN)
         if indexed and gallery:
             self._refuse_outside(indexed)
         self.keys = self.vectors.keys(self.gallery.keys)
-        self.device = torch_device(device)
-        self.reader: Reader = reader(self.vectors.run)
-        self.model: Encoder | None = None
-        self.projection: Projection | None = None  # of a reduced encoder
+        self._is_loaded = False
         fits = self.graph is None and len(self.keys) * self.vectors.dim * 4 <= MOST_HELD
         self._held = Held(lambda: self.vectors.tiles(self.keys)) if fits else None
         self._searchers: dict[int, Any] = {}
@@ -87,13 +73,12 @@ class Lookup:
 
     def load(self) -> None:
         """Build the encoder and read the gallery, what is said of it and, for exact search, its vectors; nothing where that is done."""
-        if self.model is None:
-            if is_reduced(self.vectors.run):
-                self.projection = read_projection(self.study, self.encoder)
-            self.model = rebuild(self.encoder, self.vectors.run, self.device)
+        if not self._is_loaded:
+            self.images.load()
             self.gallery.load()
             if self._held:
                 self._held.load()
+            self._is_loaded = True
 
     def is_current(self) -> bool:
         """Whether manifest, embeddings and index are still those that were loaded."""
@@ -113,62 +98,21 @@ class Lookup:
 
     def _answers(self, queries: list[Query], k: int) -> Iterator[Answer]:
         self.load()
-        most = MOST_AT_ONCE["cuda" if self.device == "cuda" else "cpu"]
-        batch: list[tuple[Query, np.ndarray | str]] = []
-        size = 1
-        for pair in one_ahead(self._decoded(queries)):
-            batch.append(pair)
-            if len(batch) == size:
-                yield from self._answered(batch, k)
-                batch, size = [], min(2 * size, most)
-        yield from self._answered(batch, k)
+        for batch in self.images.of(queries):
+            yield from self._answered(batch, k)
 
-    def _decoded(self, queries: list[Query]) -> Iterator[tuple[Query, np.ndarray | str]]:
-        """Each image with its pixels as the encoder takes them, or with why there are none."""
-        files = read_ahead([query.uri for query in queries if query.uri])
-        for query in queries:
-            yield query, self._pixels(query, next(files) if query.uri else None)
-
-    def _pixels(self, query: Query, data: bytes | ImageError | None) -> np.ndarray | str:
-        geometry = self.model.spec.geometry
-        try:
-            if query.pixels is not None:
-                return apply(geometry, self.reader.take(query.pixels))
-            if query.uri is None:
-                return query.error or "no image"
-            if isinstance(data, ImageError):
-                raise data
-            return unsliced(query.uri, data) or apply(geometry, self.reader.read(query.uri, geometry, data))
-        except StorageError:  # the store's fault, not the image's
-            raise
-        except OF_ONE_IMAGE as error:
-            return ": ".join(verdict(error))
-
-    def _answered(self, batch: list[tuple[Query, np.ndarray | str]], k: int) -> Iterator[Answer]:
-        readable = [row for row, (_, pixels) in enumerate(batch) if not isinstance(pixels, str)]
-        vectors = np.zeros((0, self.vectors.dim), np.float32)
-        if readable:
-            vectors = self._encoded(np.stack([batch[row][1] for row in readable]))
-        finite = np.isfinite(vectors).all(axis=1)
-        neighbors = iter(self._neighbors(vectors[finite], k))
-        is_finite = dict(zip(readable, finite, strict=True))
-        for row, (query, pixels) in enumerate(batch):
-            if isinstance(pixels, str) or not is_finite[row]:
-                error = pixels if isinstance(pixels, str) else "encode: the vector is not finite"
-                yield Answer(query.name, query.uri, error=error)
+    def _answered(self, batch: list[Encoded], k: int) -> Iterator[Answer]:
+        vectors = [vector for _, vector in batch if not isinstance(vector, str)]
+        neighbors = iter(self._neighbors(np.stack(vectors), k) if vectors else [])
+        for query, vector in batch:
+            if isinstance(vector, str):
+                yield Answer(query.name, query.uri, error=vector)
             else:
                 found = next(neighbors)
                 yield Answer(query.name, query.uri, neighbors=found, votes=vote([n["labels"] for n in found]))
 
-    def _encoded(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels as the encoder takes them -> (n, dim) float32, the study's kind of vectors."""
-        vectors = self.model.encode(pixels)
-        return self.projection.apply(vectors) if self.projection else vectors
-
     def _neighbors(self, vectors: np.ndarray, k: int) -> list[list[dict[str, Any]]]:
         """vectors (n, dim) float32 -> for each its neighbors, nearest first."""
-        if len(vectors) == 0:
-            return []
         if k not in self._searchers:
             self._searchers[k] = build_searcher(
                 self.vectors, self.keys, self._held, self.graph, k=k, device=self.device

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -41,25 +41,21 @@ def query(study: Study, encoder: str, images: list[str], options: QueryOptions) 
 
     refuse_bad_outputs(table=options.table, files=(options.csv, options.html))
     lookup = Lookup(study, encoder, options.index, gallery=options.gallery, device=options.device)
-    asked = from_arguments(images, say=_say)
+    asked = from_arguments(images, say=say)
     answers = lookup.answers(asked, k=options.k)
     lookup.load()
-    _say(
+    say(
         f"query: {lookup.encoder}, index {lookup.index}, {len(lookup.keys):,} images of the gallery {lookup.gallery.predicate}"
     )
     loaded = time.perf_counter()
-    kept = _printed(answers, len(asked), keep=bool(options.csv or options.table or options.html))
-    each = 1000 * (time.perf_counter() - loaded) / len(asked)
-    failed = [answer for answer in kept if answer.error]
-    if len(failed) < len(asked):
+    kept = printed(answers, len(asked), text, keep=bool(options.csv or options.table or options.html))
+    if not all(answer.error for answer in kept) or len(kept) < len(asked):
         _save(kept, options, title=f"{lookup.encoder}, {lookup.index}")
-    _say(f"loaded in {loaded - began:.1f} s; {len(asked):,} image{'s' if len(asked) > 1 else ''}, {each:.0f} ms each")
-    if failed:
-        _refuse_failures(failed, len(asked))
+    finish(kept, len(asked), "image", began=began, loaded=loaded)
 
 
-def _printed(answers: Iterator[Answer], total: int, *, keep: bool) -> list[Answer]:
-    """Print each answer -> all of them, or only those of images that could not be read."""
+def printed(answers: Iterator[Answer], total: int, text: Callable[[Answer], str], *, keep: bool) -> list[Answer]:
+    """Print each answer -> all of them, or only those of which something could not be read."""
     kept, failed = [], 0
     with ExitStack() as stack:
         # a bar among the answers on a terminal would be in their way, and they show themselves how far it is
@@ -68,7 +64,7 @@ def _printed(answers: Iterator[Answer], total: int, *, keep: bool) -> list[Answe
         for done, answer in enumerate(answers, 1):
             print(text(answer), flush=True)
             failed += bool(answer.error)
-            if keep or answer.error:
+            if keep or answer.error or answer.left_out:
                 kept.append(answer)
             if progress:
                 progress.update(done, failed)
@@ -84,15 +80,26 @@ def _save(answers: list[Answer], options: QueryOptions, *, title: str) -> None:
         from cbmir.report import query_page
 
         save_text(query_page([answer.as_dict() for answer in answers], title=title), options.html)
-        _say(f"page: {options.html} (it holds pictures from the study)")
+        say(f"page: {options.html} (it holds pictures from the study)")
 
 
-def _refuse_failures(failed: list[Answer], total: int) -> None:
-    first = f"the first, {failed[0].name}: {failed[0].error}"
-    if len(failed) == total:
-        raise UserError(f"none of the {total:,} images can be read; {first}")
-    raise TooManyFailures(f"{len(failed):,} of {total:,} images cannot be read; {first}; the others are answered")
+def finish(kept: list[Answer], total: int, what: str, *, began: float, loaded: float) -> None:
+    """Say how long `total` images or volumes took; UserError where none can be read, TooManyFailures where some, or some of their slices, cannot."""
+    each = 1000 * (time.perf_counter() - loaded) / total
+    say(f"loaded in {loaded - began:.1f} s; {total:,} {what}{'s' if total > 1 else ''}, {each:.0f} ms each")
+    failed = [answer for answer in kept if answer.error]
+    if failed:
+        first = f"the first, {failed[0].name}: {failed[0].error}"
+        if len(failed) == total:
+            raise UserError(f"none of the {total:,} {what}s can be read; {first}")
+        raise TooManyFailures(f"{len(failed):,} of {total:,} {what}s cannot be read; {first}; the others are answered")
+    lacking = [answer for answer in kept if answer.left_out]
+    if lacking:
+        count = sum(len(answer.left_out) for answer in lacking)
+        raise TooManyFailures(
+            f"{count:,} slices of {len(lacking):,} {what}s are left out; the first, {lacking[0].name}: {lacking[0].left_out[0]}; the others are asked with"
+        )
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ study.metrics(metric="precision_at_k", relevance="label", k=1, slice_by="all", a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cbmir import store
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cbmir.lookup import Lookup
+    from cbmir.querying.answers import Answer
+    from cbmir.volume_lookup import VolumeLookup
 
 Names = str | Sequence[str] | None
 
@@ -31,7 +33,7 @@ class Study(store.Study):
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
-        self._lookups: dict[tuple, Lookup] = {}
+        self._lookups: dict[tuple, Lookup | VolumeLookup] = {}
 
     def __repr__(self) -> str:
         return f"Study({self.address!r})"
@@ -50,13 +52,17 @@ class Study(store.Study):
 
     def query(
         self,
-        images: Any,
+        images: Any = None,
         *,
         encoder: str,
         index: str | None = None,
         k: int = 10,
         gallery: str | None = None,
         device: str = "auto",
+        volumes: bool = False,
+        volume: str | Sequence[str] | None = None,
+        slices: str | None = None,
+        matches: int = 3,
     ) -> pd.DataFrame:
         """The k nearest gallery images of each image: a row a neighbor, nearest first.
 
@@ -72,12 +78,49 @@ class Study(store.Study):
         where some cannot be, a warning.
 
         Encoder and index are loaded at the first call and kept as long as this object is, for the next ones.
+
+        volumes  True: the volumes that are nearest by all of their slices. `images` may then be whole volumes, ranges of slices
+                 (`brain.nii.gz#axis=2&slice=20-40`), directories of DICOM files, and arrays (n, H, W); `gallery` is of volumes
+        volume   ids of volumes of the study, to ask with their stored vectors; `slices`: only these of them ('20-40')
+        matches  pairs of slices of each volume found. Further columns: volume_id, n_slices, slices: a list of dicts (query_slice, query_uri, slice, uri,
+                 distance), the nearest pair first. `attrs["left_out"]`: query -> slices that it lacks, and why
         """
+        from cbmir.querying.frames import answers_frame
+
+        if volumes or volume is not None:
+            answers = self._volume_answers(images, volume, slices, (encoder, index, gallery, device), k, matches)
+        else:
+            answers = self._image_answers(images, slices, (encoder, index, gallery, device), k)
+        frame, lacking = answers_frame(answers, of_volumes=volumes or volume is not None)
+        if lacking:
+            _warn(lacking, 3)
+        return frame
+
+    def _image_answers(self, images: Any, slices: str | None, asked: tuple, k: int) -> list[Answer]:
+        from cbmir.lookup import Lookup
         from cbmir.querying.inputs import from_python
 
-        lookup = self._lookup(encoder, index, gallery, device)
-        asked = from_python(images, say=_warn)
-        return _frame(list(lookup.answers(asked, k=k)))
+        encoder, index, gallery, device = asked
+        if slices is not None:
+            raise UserError(f"slices={slices!r} is of volumes of the study; expected volume=ID with it")
+        lookup = self._lookup(("images", *asked), lambda: Lookup(self, encoder, index, gallery=gallery, device=device))
+        return list(lookup.answers(from_python(images, say=_warn), k=k))
+
+    def _volume_answers(
+        self, images: Any, volume: Names, slices: str | None, asked: tuple, k: int, matches: int
+    ) -> list[Answer]:
+        from cbmir.querying.volume_inputs import stored_volumes, volumes_from_python
+        from cbmir.volume_lookup import VolumeLookup
+        from cbmir.volume_query import refuse_nonsense
+
+        encoder, index, gallery, device = asked
+        ids = [volume] if isinstance(volume, str) else list(volume or [])
+        refuse_nonsense(index, slices, ids)
+        own = volumes_from_python(images, say=_warn) if images is not None else []
+        lookup = self._lookup(
+            ("volumes", encoder, gallery, device), lambda: VolumeLookup(self, encoder, gallery=gallery, device=device)
+        )
+        return list(lookup.answers(own + stored_volumes(ids, slices), k=k, matches=matches))
 
     def metrics(
         self,
@@ -218,37 +261,13 @@ class Study(store.Study):
             return encoder and find_encoder(self, encoder)
         return [find_encoder(self, name) for name in encoder]
 
-    def _lookup(self, *asked: str | None) -> Lookup:
+    def _lookup(self, asked: tuple, load: Callable[[], Any]) -> Any:
         """What was loaded for the same question, unless the study has changed since."""
         held = self._lookups.get(asked)
         if held is None or not held.is_current():
-            from cbmir.lookup import Lookup
-
-            encoder, index, gallery, device = asked
-            self._lookups[asked] = held = Lookup(self, encoder, index, gallery=gallery, device=device)
+            self._lookups[asked] = held = load()
         return held
 
 
-def _frame(answers: list) -> pd.DataFrame:
-    import pandas as pd
-
-    from cbmir.querying.answers import columns
-
-    failed = [answer for answer in answers if answer.error]
-    first = f"{failed[0].name}: {failed[0].error}" if failed else ""
-    if len(failed) == len(answers):
-        raise UserError(
-            f"none of the {len(answers):,} images can be read; the first, {first}"
-            if len(answers) > 1
-            else f"cannot read {first}"
-        )
-    if failed:
-        _warn(f"{len(failed):,} of {len(answers):,} images cannot be read, see attrs['failures']; the first, {first}")
-    frame = pd.DataFrame(columns(answers))
-    frame.attrs["votes"] = {a.name: [[vote.label, vote.share] for vote in a.votes] for a in answers if not a.error}
-    frame.attrs["failures"] = {answer.name: answer.error for answer in failed}
-    return frame
-
-
-def _warn(line: str) -> None:
-    warnings.warn(line, UserWarning, stacklevel=4)
+def _warn(line: str, stacklevel: int = 4) -> None:
+    warnings.warn(line, UserWarning, stacklevel=stacklevel)

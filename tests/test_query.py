@@ -607,7 +607,7 @@ def test_a_frame_is_saved_with_its_vote(root, tmp_path):
 def test_the_second_call_loads_nothing(root, copy, monkeypatch):
     study = cbmir.Study(str(copy))
     built = []
-    monkeypatch.setattr("cbmir.lookup.rebuild", lambda *a: built.append(a) or rebuild(*a))
+    monkeypatch.setattr("cbmir.querying.encoding.rebuild", lambda *a: built.append(a) or rebuild(*a))
     image = root / "images" / "00.png"
     first = study.query(image, encoder="pixels32", k=2)
     assert study.query(image, encoder="pixels32", k=2).equals(first)

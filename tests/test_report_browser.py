@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cbmir.inspection import InspectionOptions, inspect
-from cbmir.report import query_page, write_report
+from cbmir.report import query_page, volume_query_page, write_report
 from tests.scaling_studies import add_image_sizes, add_studies
 from tests.test_report import LABELS, RANDOM, make_study
 
@@ -115,7 +115,8 @@ def test_axe_finds_nothing_serious(report, open_page, size, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_in_the_page_of_a_query(tmp_path, open_page, scheme):
+@pytest.mark.parametrize("kind", ["images", "volumes"])
+def test_axe_finds_nothing_serious_in_the_page_of_a_query(tmp_path, open_page, scheme, kind):
     Image.new("L", (64, 64), 90).save(tmp_path / "a.png")
     near = {
         "rank": 1,
@@ -127,7 +128,12 @@ def test_axe_finds_nothing_serious_in_the_page_of_a_query(tmp_path, open_page, s
     }
     votes = [{"label": label, "share": 0.5} for label in (*LABELS, None)]
     result = {"image": "a.png", "uri": str(tmp_path / "a.png"), "neighbors": [near | {"uri": None}], "votes": votes}
-    (tmp_path / "page.html").write_text(query_page([result], title="Nearest images"))
+    pair = {"query_slice": 0, "query_uri": result["uri"], "slice": 7, "uri": None, "distance": 0.25}
+    result["neighbors"][0] |= (
+        {"volume_id": "small/1", "n_slices": 64, "slices": [pair] * 3} if kind == "volumes" else {}
+    )
+    write = query_page if kind == "images" else volume_query_page
+    (tmp_path / "page.html").write_text(write([result], title="Nearest images"))
     page = open_page(f"file://{tmp_path}/page.html", PHONE, scheme=scheme)
     found = axe.Axe().run(page).response["violations"]
     assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []

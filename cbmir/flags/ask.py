@@ -24,9 +24,10 @@ def query(command: ArgumentParser) -> None:
     )
     command.add_argument(
         "images",
-        nargs="+",
+        nargs="*",
         metavar="IMAGE_OR_DIR",
-        help="image files, slices (FILE.nii.gz#axis=2&slice=30, FILE.dcm#frame=3), or directories of images",
+        help="image files, slices (FILE.nii.gz#axis=2&slice=30, FILE.dcm#frame=3), or directories of images; with --volumes also whole volumes, ranges of "
+        "slices (slice=20-40, slice=20-40/2) and directories of DICOM files",
     )
     command.add_argument("-k", type=int, default=10, metavar="K", help="neighbors an image (default 10)")
     command.add_argument(
@@ -40,6 +41,27 @@ def query(command: ArgumentParser) -> None:
         "--table", metavar="FILE", help="save a row a neighbor with distance and labels: FILE.csv or FILE.parquet"
     )
     command.add_argument("--html", metavar="FILE", help="save a page with pictures")
+    volumes(command)
+
+
+def volumes(command: ArgumentParser) -> None:
+    """Of a query that looks for volumes."""
+    command.add_argument(
+        "--volumes", action="store_true", help="find volumes of the study, by slices, ranges of slices or whole volumes"
+    )
+    command.add_argument(
+        "--volume",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="ask with a volume of the study, by its stored vectors; repeat for several",
+    )
+    command.add_argument(
+        "--slices", metavar="FIRST-LAST", help="only these slices of each --volume: 30, 20-40 or 20-40/2"
+    )
+    command.add_argument(
+        "--matches", type=int, metavar="N", help="pairs of slices shown of each volume found (default 3)"
+    )
 
 
 def encoders(command: ArgumentParser) -> None:

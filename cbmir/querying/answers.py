@@ -15,7 +15,7 @@ from cbmir.errors import UserError
 from cbmir.querying.votes import Vote, in_words
 
 NEIGHBOR = ("rank", "distance", "image_id", "labels", "modality", "region", "split", "uri")
-_TABLE = pa.schema(
+TABLE = pa.schema(
     [
         ("query", pa.string()),
         ("rank", pa.int32()),
@@ -32,9 +32,10 @@ _TABLE = pa.schema(
 
 @dataclass(frozen=True)
 class Answer:
-    """The neighbors of one image, nearest first, and their vote; or why it could not be asked with.
+    """The neighbors of one image or volume, nearest first, and their vote; or why it could not be asked with.
 
     neighbors: a dict each, with what NEIGHBOR names, and `path`: filepath of the manifest where it has that column, else image_id.
+    left_out: why some slices of a volume are not asked with, one each.
     """
 
     name: str  # of the image, as it was given
@@ -42,6 +43,7 @@ class Answer:
     error: str | None = None
     neighbors: list[dict[str, Any]] = field(default_factory=list)
     votes: list[Vote] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """As `report.query_page` takes it."""
@@ -73,12 +75,19 @@ def columns(answers: Iterable[Answer]) -> dict[str, list]:
 
 def save_table(answers: list[Answer], path: str) -> None:
     """One row a neighbor, as `columns` has them; labels as a list in Parquet, as a|b in CSV."""
-    found = columns(answers)
+    save_columns(columns(answers), TABLE, path)
+
+
+def save_columns(found: dict[str, list], schema: pa.Schema, path: str) -> None:
+    """FILE.parquet, or FILE.csv with labels as a|b and numbers in as many digits as a float32 has."""
     if path.endswith(".parquet"):
-        _whole(path, lambda file: pq.write_table(pa.table(found, schema=_TABLE), file), binary=True)
+        _whole(path, lambda file: pq.write_table(pa.table(found, schema=schema), file), binary=True)
         return
-    found["labels"] = ["|".join(labels) for labels in found["labels"]]
-    found["distance"] = [f"{distance:.9g}" for distance in found["distance"]]  # enough for a float32
+    for name in schema.names:
+        if pa.types.is_list(schema.field(name).type):
+            found[name] = ["|".join(values) for values in found[name]]
+        elif pa.types.is_floating(schema.field(name).type):
+            found[name] = [f"{value:.9g}" for value in found[name]]
     _whole(path, lambda file: _rows(file, list(found), zip(*found.values(), strict=True)))
 
 

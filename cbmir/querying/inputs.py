@@ -59,10 +59,15 @@ def _of(argument: str, say: Callable[[str], None]) -> list[Query]:
         return [_single(argument, argument)]
     if any(sign in argument for sign in "*?["):
         return _below(argument, say)
+    raise absent(argument, _EXPECTED)
+
+
+def absent(argument: str, expected: str) -> UserError:
+    """What is said of a file that is not there."""
     whole, _, fragment = argument.rpartition("#")
     if fragment.isdigit() and os.path.isfile(whole):
-        raise UserError(f"no file {argument}; {_how_named(whole, fragment)}")
-    raise UserError(f"no file {argument}; expected {_EXPECTED}")
+        return UserError(f"no file {argument}; {_how_named(whole, fragment)}")
+    return UserError(f"no file {argument}; expected {expected}")
 
 
 def _how_named(whole: str, fragment: str) -> str:
@@ -132,13 +137,14 @@ def from_python(images: Any, *, say: Callable[[str], None]) -> list[Query]:
         if isinstance(image, (str, Path)):
             queries += _of(str(image), say)
         else:
-            queries.append(Query(f"images[{i}]", pixels=_pixels(image, f"images[{i}]")))
+            queries.append(Query(f"images[{i}]", pixels=of_array(image, f"images[{i}]")))
     if not queries:
         raise UserError("no image was given; expected at least one")
     return queries
 
 
-def _pixels(image: Any, name: str) -> np.ndarray:
+def of_array(image: Any, name: str) -> np.ndarray:
+    """An array, or an image of Pillow -> pixels (H, W) or (H, W, 3) uint8; UserError for what is neither."""
     if isinstance(image, Image.Image):
         return _of_pillow(image)
     if not isinstance(image, np.ndarray):

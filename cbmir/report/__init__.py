@@ -13,7 +13,7 @@ from cbmir.report.figures import write_figures
 from cbmir.report.tables import leaderboard, leaderboard_text
 from cbmir.store import Study, run_record
 
-__all__ = ["leaderboard", "leaderboard_text", "query_page", "write_figures", "write_report"]
+__all__ = ["leaderboard", "leaderboard_text", "query_page", "volume_query_page", "write_figures", "write_report"]
 
 FILE = "report.html"
 EXAMPLES = 60  # queries shown with what they found
@@ -51,3 +51,15 @@ def query_page(results: list[dict[str, Any]], *, title: str) -> str:
     from cbmir.report.page import render
 
     return render("query.html.j2", title=title, answers=answers(results), votes_shown=VOTES)
+
+
+def volume_query_page(results: list[dict[str, Any]], *, title: str) -> str:
+    """HTML of the answers to single volumes: the query at left, the volumes that it found at right, of each the pairs of slices that match, side by side.
+
+    Results as those of `query_page`; each neighbor has `slices`: [{query_slice, query_uri, slice, uri, distance}], and left_out? says which slices are not asked with.
+    """
+    from cbmir.report.gallery import VOTES
+    from cbmir.report.page import render
+    from cbmir.report.volume_answers import volume_answers
+
+    return render("volume_query.html.j2", title=title, answers=volume_answers(results), votes_shown=VOTES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 from typing import Any
 
 from cbmir.report.places import bare, veiled
@@ -18,6 +19,7 @@ VOTES = 6  # labels of a vote, on the page of a query
 SIDE = 128  # pixels, long side of a thumbnail: a little more than it is shown at
 QUERY_SIDE = 320  # of the image that a person asks with
 QUALITY = 80
+_RANGE = re.compile(r"(.+)(#[^#/]*=\d+-\d+/\d+[^#/]*)")  # every nth slice of a file: its '/' is no folder's
 MOST_BYTES = 10_000_000  # of pictures in the gallery, as text of the page
 
 
@@ -150,10 +152,10 @@ def _tile(row: dict[str, Any], pictures: dict[str, str | None], *, shared: set[s
     uri = row["uri"]
     if uri not in pictures:
         pictures[uri] = thumbnail(uri)
-    return row | _words(row, shared) | {"picture": pictures[uri]}
+    return row | words(row, shared) | {"picture": pictures[uri]}
 
 
-def _words(row: dict[str, Any], shared: set[str] | None) -> dict[str, Any]:
+def words(row: dict[str, Any], shared: set[str] | None) -> dict[str, Any]:
     """image_id and labels as people read them: findings apart from modality and region; `shared` labels stand out."""
     modality, region = row.get("modality") or "", row.get("region") or ""
     prefix = f"{modality}/{region}/"
@@ -169,12 +171,25 @@ def answers(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for result in results:
         rows = [_tile({"uri": None, "distance": None} | row, pictures) for row in result["neighbors"]]
-        picture = thumbnail(result.get("uri"), side=QUERY_SIDE)
-        name = os.path.basename(str(result["image"]).rstrip("/")) or str(result["image"])
-        error = veiled(result.get("error") or "")
-        votes = [_vote(entry) for entry in result.get("votes", [])]
-        found.append({"name": name, "picture": picture, "neighbors": rows, "error": error, "votes": votes})
+        found.append(answer_words(result) | {"neighbors": rows})
     return found
+
+
+def answer_words(result: dict[str, Any]) -> dict[str, Any]:
+    """{name, picture, error, votes} of what was asked with."""
+    return {
+        "name": _name(str(result["image"])),
+        "picture": thumbnail(result.get("uri"), side=QUERY_SIDE),
+        "error": veiled(result.get("error") or ""),
+        "votes": [_vote(entry) for entry in result.get("votes", [])],
+    }
+
+
+def _name(asked: str) -> str:
+    """What was asked with, less its folders: '/data/brain.nii.gz#axis=2&slice=20-40/2' -> 'brain.nii.gz#axis=2&slice=20-40/2'."""
+    found = _RANGE.fullmatch(asked)
+    place, part = found.groups() if found else (asked, "")
+    return (os.path.basename(place.rstrip("/")) or place) + part
 
 
 def _vote(entry: dict[str, Any]) -> dict[str, Any]:

@@ -33,26 +33,29 @@ class LateInteraction:
     def all_of(self, queries: np.ndarray) -> Iterator[tuple[np.ndarray, Found]]:
         """Blocks of the ascending `queries` with their k nearest volumes of the whole gallery."""
         for block in self._blocks(queries):
-            asked = self.slices.load(block)
-            yield block, self._exact(asked, self._survivors(asked))
+            yield block, self.nearest_to(self.slices.load(block), k=self.k)
 
     def among(self, queries: np.ndarray, candidates: np.ndarray) -> Iterator[tuple[np.ndarray, Found]]:
         """The same of each query's candidates alone, (n, c) keys with NO_KEY in empty places."""
         for block in self._blocks(queries):
             near = candidates[np.searchsorted(queries, block)]
             row, place = np.nonzero(near != NO_KEY)
-            yield block, self._exact(self.slices.load(block), (row, near[row, place]))
+            yield block, self._exact(self.slices.load(block), (row, near[row, place]), self.k)
+
+    def nearest_to(self, asked: Volumes, *, k: int) -> Found:
+        """The k nearest volumes of the whole gallery to volumes whose slices need not be the study's; `asked.keys` ascend."""
+        return self._exact(asked, self._survivors(asked, k), k)
 
     def _blocks(self, queries: np.ndarray) -> Iterator[np.ndarray]:
         yield from (np.sort(block) for block in self.slices.batches(queries))
 
-    def _survivors(self, asked: Volumes) -> tuple[np.ndarray, np.ndarray]:
+    def _survivors(self, asked: Volumes, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Pairs (row of the query, key of the volume) that rounding cannot exclude from the first k."""
         excluded = self._excluded(asked.keys)
         for kind in first_types(self.metric, self.device):
             distances, off = self._about(asked, kind)
             distances[excluded] = np.inf
-            deep = min(self.k, distances.shape[1])
+            deep = min(k, distances.shape[1])
             least = np.partition(distances, deep - 1, axis=1)[:, deep - 1]
             left = np.isfinite(distances) & (distances <= least[:, None] + 2 * off)
             if left.sum() <= _FEW * deep * len(left):
@@ -65,8 +68,7 @@ class LateInteraction:
         mine = self._sides(asked.vectors, kind)
         distances = np.full((len(asked.keys), len(self.gallery)), np.inf)
         off = 0.0
-        for theirs in self._loaded(self.gallery):
-            gallery = self._sides(theirs.vectors, kind)
+        for theirs, gallery in self._prepared(kind):
             places = np.searchsorted(self.gallery, theirs.keys)
             distances[:, places] = about(mine, asked.counts, gallery, theirs.counts, self.metric)
             off = max(off, rounding(mine, gallery, self.metric))
@@ -80,7 +82,7 @@ class LateInteraction:
             excluded |= (mine[:, c, None] == theirs[None, :, c]) & (mine[:, c, None] >= 0)
         return excluded
 
-    def _exact(self, asked: Volumes, pairs: tuple[np.ndarray, np.ndarray]) -> Found:
+    def _exact(self, asked: Volumes, pairs: tuple[np.ndarray, np.ndarray], k: int) -> Found:
         """Distances of the pairs in float64, and the first k of each query."""
         row, key = pairs
         mine, starts = self._sides(asked.vectors, torch.float64), asked.starts
@@ -96,25 +98,28 @@ class LateInteraction:
                 distances[here] = exactly(mine.of(rows), counts, theirs, self.metric)
         distances = distances.astype(np.float32)
         order = np.lexsort((key, distances, row))
-        return first_k(asked.keys, asked.keys[row[order]], key[order], distances[order], k=self.k)
+        return first_k(asked.keys, asked.keys[row[order]], key[order], distances[order], k=k)
 
     def matches(self, queries: np.ndarray, neighbors: np.ndarray, *, most: int) -> Iterator[list[Match]]:
         """Of pairs of volumes (n,), (n,): up to `most` pairs of their slices each, the nearest first; a block of queries at a time."""
         for block in self._blocks(np.unique(queries)):
-            asked = self.slices.load(block)
-            mine = self._sides(asked.vectors, torch.float64)
             here = np.isin(queries, block)
-            found = []
-            for volume, theirs, slice_keys in self._each_with_keys(np.unique(neighbors[here])):
-                for query in np.unique(queries[here & (neighbors == volume)]):
-                    at = int(np.searchsorted(asked.keys, query))
-                    rows = _ranges(asked.starts[[at]], asked.counts[[at]])
-                    distances = on_grid(pairwise(mine.of(rows), theirs, self.metric).cpu().numpy())
-                    found += [
-                        (int(query), volume, int(asked.slice_keys[rows[i]]), int(slice_keys[j]), float(distances[i, j]))
-                        for i, j in best_pairs(distances, most)
-                    ]
-            yield found
+            yield self.matches_of(self.slices.load(block), queries[here], neighbors[here], most=most)
+
+    def matches_of(self, asked: Volumes, queries: np.ndarray, neighbors: np.ndarray, *, most: int) -> list[Match]:
+        """The same of pairs whose queries are all among `asked`, whose keys ascend; by neighbor, then query."""
+        mine = self._sides(asked.vectors, torch.float64)
+        found = []
+        for volume, theirs, slice_keys in self._each_with_keys(np.unique(neighbors)):
+            for query in np.unique(queries[neighbors == volume]):
+                at = int(np.searchsorted(asked.keys, query))
+                rows = _ranges(asked.starts[[at]], asked.counts[[at]])
+                distances = on_grid(pairwise(mine.of(rows), theirs, self.metric).cpu().numpy())
+                found += [
+                    (int(query), volume, int(asked.slice_keys[rows[i]]), int(slice_keys[j]), float(distances[i, j]))
+                    for i, j in best_pairs(distances, most)
+                ]
+        return found
 
     def _each(self, volumes: np.ndarray) -> Iterator[tuple[int, Sides]]:
         for volume, theirs, _ in self._each_with_keys(volumes):
@@ -127,9 +132,19 @@ class LateInteraction:
             for i, (key, vectors, _) in enumerate(loaded.each()):
                 yield key, self._sides(vectors, torch.float64), loaded.slice_keys[starts[i] : starts[i] + len(vectors)]
 
+    @property
+    def is_held(self) -> bool:
+        """Whether all of the gallery's vectors fit into HELD, so that files are read once."""
+        return int(self.slices.counts(self.gallery).sum()) * self.slices.dim * 4 <= HELD
+
+    def _prepared(self, kind: torch.dtype) -> Iterator[tuple[Volumes, Sides]]:
+        """The gallery in batches, each with its side of a product in `kind`."""
+        for theirs in self._loaded(self.gallery):
+            yield theirs, self._sides(theirs.vectors, kind)
+
     def _loaded(self, volumes: np.ndarray) -> Iterator[Volumes]:
-        """Gallery volumes in batches; where all of the gallery's vectors fit into HELD, files are read once."""
-        if self.slices.counts(self.gallery).sum() * self.slices.dim * 4 > HELD:
+        """Gallery volumes in batches."""
+        if not self.is_held:
             yield from (self.slices.load(batch) for batch in self.slices.batches(volumes))
             return
         if self._held is None:

@@ -89,9 +89,9 @@ def measure(study: Study, encoder: str, index: str, queries: dict[str, list[Path
 
 def one(lookup: Lookup, image: Path) -> tuple[float, float]:
     """Seconds of one lookup, and of its forward pass."""
-    began, busy = time.perf_counter(), lookup.model.busy
+    began, busy = time.perf_counter(), lookup.images.model.busy
     (answer,) = lookup.answers([Query(str(image), str(image))], k=K)
     took = time.perf_counter() - began
     assert answer.error is None
     assert len(answer.neighbors) == K
-    return took, lookup.model.busy - busy
+    return took, lookup.images.model.busy - busy
