@@ -8,7 +8,7 @@ from cbmir.commands import line, volumes_words
 from cbmir.errors import UserError
 from cbmir.reducing.record import is_reduced, reduce_command
 from cbmir.store import Study, path_name
-from cbmir.volumetric.place import STAGE, is_of_volumes, is_outdated, made_of, slices_of
+from cbmir.volumetric.place import STAGE, is_of_volumes, is_outdated, made_of, slices_of, volumes_of
 
 _OF_THE_IMAGES = (
     "precision", "decode", "packed", "random_weights", "weights_sha256", "weights", "spec", "imported", "matched_by",
@@ -35,6 +35,19 @@ def is_older(study: Study, run: dict[str, Any]) -> bool:
     if not study.exists(*source):  # deleted to save space: what is left is all that there is
         return False
     return (study.run_of(*source) or {}).get("fingerprint") != run["inputs"]["embeddings"]
+
+
+def volume_commands(slices: Study) -> list[list[str]]:
+    """The words of the commands that make the volumes of a study again, an encoder's reductions together; none where it has no volumes."""
+    volumes, reductions = volumes_of(slices), {}
+    for name in volumes.names("embeddings"):
+        run = volumes.run_of("embeddings", f"encoder={path_name(name)}")
+        if run and run["stage"] == STAGE:
+            reductions.setdefault(run["parameters"]["source"], []).append(run["parameters"]["reduction"])
+    return [
+        volumes_words({"source": source, "reduction": ",".join(named)}, slices.address)
+        for source, named in reductions.items()
+    ]
 
 
 def refuse_outdated_volumes(study: Study) -> None:

@@ -278,10 +278,12 @@ MAY_IMPORT = {
         "errors",
         "fresh",
         "indexing.forget",
+        "origin",
         "reducing.record",
         "schemas",
         "select",
         "store",
+        "volumetric.place",
     ),
     "removal": (
         "removing",

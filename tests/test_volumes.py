@@ -256,3 +256,6 @@ def test_images_that_are_removed_take_the_volumes_with_them(tmp_path):
     lines = []
     remove(study, RemoveOptions(where="patient_id = 'p1'"), say=lines.append)
     assert not volumes.exists()
+    assert any(
+        line.strip() == f"cbmir volumes --study {study.address} --encoder {ENCODER} --reduce mean" for line in lines
+    )

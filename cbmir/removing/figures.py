@@ -6,9 +6,11 @@ from typing import Any
 
 from cbmir.commands import again, line
 from cbmir.fresh import Now
+from cbmir.origin import volume_commands
 from cbmir.reducing.record import is_reduced, reduce_command
 from cbmir.removing.layout import FIGURES, INDEXES, names_of, places
 from cbmir.store import Study
+from cbmir.volumetric.place import DIRECTORY
 
 _PARTS_OF = {  # made by the command that makes another dataset, which knows its flags
     "scaling_cells": "scaling", "scaling_neighbors": "scaling", "effort_points": "search_effort", "effort_graphs": "search_effort",
@@ -31,7 +33,7 @@ def made_by(study: Study) -> list[dict[str, Any]]:
         if run is not None and (parts[0] not in _PARTS_OF or study.run_of(_PARTS_OF[parts[0]]) is None):
             lists = again(parts[0], names_of(parts), run, study.address)
             found += [{"target": list(parts), "command": line(words)} for words in lists]
-    return found
+    return found + [{"target": [DIRECTORY], "command": line(words)} for words in volume_commands(study)]
 
 
 def outdated_figures(study: Study) -> list[tuple[str, ...]]:
