@@ -288,9 +288,10 @@ def test_slices_stand_beside_nothing(tmp_path):
 )
 def test_volumes_stand_beside_volumes_by_their_concatenated_slices(tmp_path, tail, size, beside):
     rows = adrenal(tail)
-    make_study(tmp_path / "study", rows)
+    slices = make_study(tmp_path / "study", rows)
     study = make_study(tmp_path / "study" / "volumes", rows)
-    study.write_json(study.run_of("manifest") | {"stage": "volumes"}, "manifest", "run.json")
+    made_of = {"stage": "volumes", "inputs": {"manifest": slices.run_of("manifest")["fingerprint"]}}
+    study.write_json(study.run_of("manifest") | made_of, "manifest", "run.json")
     for number, reduction in enumerate((f"concat{size}", "concat8", "mean")):
         record = {
             "stage": "volumes",

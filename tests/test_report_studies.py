@@ -299,4 +299,4 @@ def lines_told(study: Study) -> list[str]:
     if not study.run_of("fits"):
         publish(study, "fits", [])
         publish(study, "scaling_costs", cost_rows(encoders=("a",), indexes=("exact",), seeds=(0,)))
-    return list(lines(study, ["a"]))
+    return list(lines(study, ["a"], "precision_at_k"))
