@@ -13,7 +13,8 @@ from cbmir.volume_search import MATCHED_RANKS, match_slices, search_volumes
 from cbmir.volumes import make_volumes
 from cbmir.volumetric import reranking
 from cbmir.volumetric.options import ReductionOptions, VolumeSearchOptions
-from tests.volumes_by_hand import ENCODER, distance, drawn, late_by_loops, present, votes_by_loops
+from tests.studies import make_study
+from tests.volumes_by_hand import ENCODER, distance, drawn, late_by_loops, present, slice_rows, votes_by_loops
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -158,6 +159,24 @@ def test_volumes_found_by_slices_are_evaluated_like_images(tmp_path):
     )
     assert rows[0]["value"] == pytest.approx(expected)
     assert rows[0]["n_queries"] == len(queries)
+
+
+def test_volumes_of_a_validation_split_are_no_hindrance(tmp_path):
+    """kNN classification looks for searches of val, of which there are none by slices."""
+    rows = slice_rows(
+        {
+            f"v{i}": {"n": 2, "split": ("train", "train", "val", "test")[i % 4], "labels": ["CT/chest/x"]}
+            for i in range(12)
+        }
+    )
+    study = make_study(tmp_path / "s", rows, {row["image_id"]: np.arange(1.0, 5.0) + i for i, row in enumerate(rows)})
+    volumes, _ = make_volumes(study, [ENCODER], ReductionOptions(("mean",)), say=silent)
+    search_volumes(study, ENCODER, VolumeSearchOptions(candidates=None), say=silent)
+    search(volumes, f"{ENCODER}~mean", "exact", SearchOptions())
+    lines = []
+    evaluate(volumes, EvaluateOptions(ks=[1], resamples=0), say=lines.append)
+    assert [line for line in lines if "no kNN classification" in line and "~mean by exact" in line]
+    assert not [line for line in lines if "by late" in line or "by count" in line]
 
 
 def test_the_same_is_not_searched_again_and_another_question_is_refused(tmp_path):

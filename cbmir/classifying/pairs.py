@@ -38,7 +38,11 @@ def knn_figures(study: Study, searches: Sequence[Search]) -> tuple[pa.Table, lis
 
 
 def searches_of_test(study: Study, searches: Sequence[Search]) -> Iterator[tuple[Search, Search | None, str]]:
-    """(search with queries of split test, the one of split val beside it, '') or (search, None, what to run)."""
+    """(search with queries of split test, the one of split val beside it, '') or (search, None, what to run).
+
+    Volumes that are found by their slices are left out: there is one search of a mode, and none of val beside it.
+    """
+    searches = [search for search in searches if not search.run.get("by_slices")]
     splits = _splits(study, searches)
     for test in searches:
         if TEST in splits[test.run["parameters"]["queries"]]:
