@@ -78,6 +78,17 @@ class Roles:
         """The same where the same was asked, whatever could not be embedded: failing is an encoder's own fault, and its queries score 0."""
         return hashlib.sha256(self.gallery_asked.tobytes() + b"/" + self.queries_asked.tobytes()).hexdigest()
 
+    def told(self, exclude_same: tuple[str, ...], metric: str) -> dict[str, Any]:
+        """What the run.json of a search says of them: counts, and what identifies the question and what is compared."""
+        return {
+            "question": fingerprint(self.question(), sorted(exclude_same)),
+            "compared": fingerprint(self.digest(), sorted(exclude_same), metric),
+            "queries": len(self.queries),
+            "queries_not_embedded": len(self.queries_asked) - len(self.queries),
+            "gallery": len(self.gallery),
+            "gallery_not_embedded": len(self.gallery_asked) - len(self.gallery),
+        }
+
 
 def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tuple[dict[str, Any], bool]:
     """Find and store the neighbors of every query -> (run.json of neighbors/E/I, whether it was searched now).
@@ -145,16 +156,14 @@ def search(study: Study, encoder: str, index: str, options: SearchOptions) -> tu
                 ray_address=options.ray_address,
             )
         rows = write_neighbors(out, found, progress.update)
-        out.run = draft | {
-            "rows": rows,
-            "question": fingerprint(roles.question(), sorted(options.exclude_same)),
-            "compared": fingerprint(roles.digest(), sorted(options.exclude_same), metric),
-            "queries": len(roles.queries),
-            "queries_not_embedded": len(roles.queries_asked) - len(roles.queries),
-            "gallery": len(roles.gallery),
-            "gallery_not_embedded": len(roles.gallery_asked) - len(roles.gallery),
-            "seconds": round(time.monotonic() - began, 2),
-        }
+        out.run = (
+            draft
+            | roles.told(options.exclude_same, metric)
+            | {
+                "rows": rows,
+                "seconds": round(time.monotonic() - began, 2),
+            }
+        )
     return out.run, True
 
 

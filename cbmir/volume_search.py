@@ -23,7 +23,7 @@ from cbmir.progress import Progress
 from cbmir.schemas import MATCHED_SLICES
 from cbmir.search import Roles, depth_of, roles_of, write_neighbors
 from cbmir.searching.searchers import Codes, ExactSearch, Found, torch_device
-from cbmir.store import Study, changed_parameter, fingerprint, path_name, run_record
+from cbmir.store import Study, changed_parameter, path_name, run_record
 from cbmir.vectors import Vectors, find_encoder
 from cbmir.volumes import refuse_volumes
 from cbmir.volumetric.aggregation import aggregated
@@ -86,17 +86,15 @@ def _search(asked: _Asked, mode: str) -> tuple[dict[str, Any], bool]:
     began = time.monotonic()
     with volumes.publishing(*target) as out, Progress(f"search {mode}", len(roles.queries), unit="volumes") as progress:
         rows = write_neighbors(out, _found(asked, mode, candidates), progress.update)
-        out.run = draft | {
-            "rows": rows,
-            "by_slices": True,
-            "question": fingerprint(roles.question(), sorted(options.exclude_same)),
-            "compared": fingerprint(roles.digest(), sorted(options.exclude_same), options.metric),
-            "queries": len(roles.queries),
-            "queries_not_embedded": len(roles.queries_asked) - len(roles.queries),
-            "gallery": len(roles.gallery),
-            "gallery_not_embedded": len(roles.gallery_asked) - len(roles.gallery),
-            "seconds": round(time.monotonic() - began, 2),
-        }
+        out.run = (
+            draft
+            | roles.told(options.exclude_same, options.metric)
+            | {
+                "rows": rows,
+                "by_slices": True,
+                "seconds": round(time.monotonic() - began, 2),
+            }
+        )
     return out.run, True
 
 
