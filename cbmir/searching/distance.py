@@ -93,6 +93,7 @@ class Metric(Protocol):
     """One notion of near."""
 
     name: str
+    zero_is_alike: bool  # whether every vector is at distance 1 from a zero vector
 
     def distances(self, left: Block, right: Block, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Of pairs (left[rows], right[columns]) -> (pairs,) float32."""
@@ -117,6 +118,7 @@ class Cosine:
     """1 - cosine, 0 .. 2; 1 for a zero vector."""
 
     name = "cos"
+    zero_is_alike = True
 
     def distances(self, left: Block, right: Block, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         dots = _pairwise(left, right, rows, columns, Tensor.mul_)
@@ -145,6 +147,7 @@ class InnerProduct:
     """1 - product, as USearch has it; smaller than 0 for large vectors."""
 
     name = "ip"
+    zero_is_alike = True
 
     def distances(self, left: Block, right: Block, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return (1.0 - _pairwise(left, right, rows, columns, Tensor.mul_)).float().numpy()
@@ -171,6 +174,7 @@ class Euclidean:
     """|q - g|."""
 
     name = "l2"
+    zero_is_alike = False
 
     def distances(self, left: Block, right: Block, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return _pairwise(left, right, rows, columns, lambda q, g: q.sub_(g).square_()).sqrt_().float().numpy()

@@ -2,7 +2,8 @@
 
 Two passes over each tile. First scoring.py names every pair that a rounding-error bound cannot exclude from the first k. Then each of these
 candidates' distance is computed in float64 from the stored vectors and rounded once to float32. The result therefore does not depend on how the gallery
-was cut, on the number of threads, or on where in a tile a vector stood, and equal vectors have equal distances.
+was cut, on the number of threads, or on where in a tile a vector stood, and equal vectors have equal distances. Where one distance is shared by thousands
+of rows (equal ones, and all of them for a zero query), equal.py says which of them can matter.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cbmir.searching.distance import METRICS, Block, Scaled, chunks, has_plain_squares
+from cbmir.searching.equal import first_of, without_surplus
 from cbmir.searching.rounding import U
 from cbmir.searching.scoring import Exclude, FirstPass, kinds, never
 
@@ -59,6 +61,7 @@ class RunningTopK:
                 queries.unit(self.device), k=k, kinds=copies, rounding=rounding, weight=self._weight
             )
         self._plain = has_plain_squares(queries)
+        self._zeros = np.flatnonzero(queries.norms.numpy() == 0) if self.metric.zero_is_alike else np.zeros(0, np.int64)
         n = len(queries.keys)
         self.distances = np.full((n, k), np.inf, np.float32)
         self.keys = np.full((n, k), NO_KEY, np.int64)
@@ -70,6 +73,9 @@ class RunningTopK:
         """Take the gallery tile into account."""
         if len(gallery.keys) == 0:
             return
+        if len(self._zeros):
+            self._add_for_zeros(gallery)
+        gallery = without_surplus(gallery, k=self.k)
         if self._is_long:
             self._add_long(gallery)
             return
@@ -79,13 +85,27 @@ class RunningTopK:
         tile = self.metric.tile(gallery, self.device)
         for found, places, alike in self._first.candidates(tile, self._least, self._excluder(gallery)):
             rows, columns = self._close(tile, found, places, alike)
-            distances = self.metric.distances(self.queries, gallery, rows, columns)
-            self._new.append((rows, gallery.keys[columns], distances))
-            self._waiting += len(rows)
-            if (
-                self._waiting > self.distances.size // 4
-            ):  # to sort each time would cost more than what an older k-th lets through
-                self._merge()
+            self._take(rows, gallery.keys[columns], self.metric.distances(self.queries, gallery, rows, columns))
+
+    def _add_for_zeros(self, gallery: Block) -> None:
+        """The first rows by key, for queries that are zero: every row is at one distance from them."""
+        rows = first_of(gallery.keys, gallery.codes, k=self.k)
+        first = Block(gallery.keys[rows], gallery.vectors[rows], gallery.codes[rows])
+        excluded = torch.zeros((len(self._zeros), len(rows)))
+        zeros = Block(
+            self.queries.keys[self._zeros], self.queries.vectors[self._zeros], self.queries.codes[self._zeros]
+        )
+        _excluder(zeros, first)(slice(0, len(zeros.keys)), slice(0, len(rows)), excluded)
+        queries, columns = np.nonzero((excluded == 0).numpy())
+        self._take(self._zeros[queries], first.keys[columns], self.metric.distances(zeros, first, queries, columns))
+
+    def _take(self, rows: np.ndarray, keys: np.ndarray, distances: np.ndarray) -> None:
+        self._new.append((rows, keys, distances))
+        self._waiting += len(rows)
+        if (
+            self._waiting > self.distances.size // 4
+        ):  # to sort each time would cost more than what an older k-th lets through
+            self._merge()
 
     def _add_long(self, gallery: Block) -> None:
         """Products of all pairs in float64, in parts of the vectors: bounds of rounding grow with their length, and would exclude nothing."""
@@ -150,28 +170,14 @@ class RunningTopK:
         return self.keys, self.distances, (self.keys != NO_KEY).sum(axis=1)
 
     def _excluder(self, gallery: Block) -> Exclude:
-        """A function that writes -inf where a pair must not be neighbors: the query itself, and rows with an equal code."""
-        order = np.argsort(gallery.keys)
-        place = np.minimum(np.searchsorted(gallery.keys, self.queries.keys, sorter=order), len(order) - 1)
-        itself = order[place]
-        found = np.flatnonzero(gallery.keys[itself] == self.queries.keys)
-        codes = [
-            (
-                torch.from_numpy(self.queries.codes[:, c]).to(self.device),
-                torch.from_numpy(gallery.codes[:, c]).to(self.device),
-            )
-            for c in range(self.queries.codes.shape[1])
-        ]
+        """As `_excluder` below; queries that are zero have had their rows already."""
+        zeros, others = self._zeros, _excluder(self.queries, gallery, self.device)
 
         def exclude(rows: slice, columns: slice, scores: Tensor) -> None:
-            mine = found[np.searchsorted(found, rows.start) : np.searchsorted(found, rows.stop)]
-            mine = mine[(itself[mine] >= columns.start) & (itself[mine] < columns.stop)]
+            others(rows, columns, scores)
+            mine = zeros[np.searchsorted(zeros, rows.start) : np.searchsorted(zeros, rows.stop)]
             if len(mine):
-                places = torch.from_numpy(np.stack([mine - rows.start, itself[mine] - columns.start])).to(self.device)
-                scores[places[0], places[1]] = never(scores.dtype)
-            for ours, theirs in codes:
-                own = ours[rows, None]
-                scores.masked_fill_((own == theirs[None, columns]) & (own >= 0), never(scores.dtype))
+                scores[torch.from_numpy(mine - rows.start).to(self.device)] = never(scores.dtype)
 
         return exclude
 
@@ -189,6 +195,30 @@ class RunningTopK:
         least = torch.where(known, self.metric.least(self.queries, self.distances[:, -1]), -torch.inf)
         self._least.copy_(least)
         self._new, self._waiting = [], 0
+
+
+def _excluder(queries: Block, gallery: Block, device: torch.device | str = "cpu") -> Exclude:
+    """A function that writes `never` where a pair must not be neighbors: the query itself, and rows with an equal code."""
+    order = np.argsort(gallery.keys)
+    place = np.minimum(np.searchsorted(gallery.keys, queries.keys, sorter=order), len(order) - 1)
+    itself = order[place]
+    found = np.flatnonzero(gallery.keys[itself] == queries.keys)
+    codes = [
+        (torch.from_numpy(queries.codes[:, c]).to(device), torch.from_numpy(gallery.codes[:, c]).to(device))
+        for c in range(queries.codes.shape[1])
+    ]
+
+    def exclude(rows: slice, columns: slice, scores: Tensor) -> None:
+        mine = found[np.searchsorted(found, rows.start) : np.searchsorted(found, rows.stop)]
+        mine = mine[(itself[mine] >= columns.start) & (itself[mine] < columns.stop)]
+        if len(mine):
+            places = torch.from_numpy(np.stack([mine - rows.start, itself[mine] - columns.start])).to(device)
+            scores[places[0], places[1]] = never(scores.dtype)
+        for ours, theirs in codes:
+            own = ours[rows, None]
+            scores.masked_fill_((own == theirs[None, columns]) & (own >= 0), never(scores.dtype))
+
+    return exclude
 
 
 def _kth(rows: Tensor, scores: Tensor, k: int, n: int) -> Tensor:
