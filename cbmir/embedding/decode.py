@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,6 +28,12 @@ class DecodeOptions:
     whole: bool = False  # JPEG at its full size, even where an encoder takes far fewer pixels
     color: bool = False  # grey images resized as three equal channels
     packed: str | None = None  # the study whose packed images are taken instead of the files
+
+
+def decode_blocks(addresses: pa.Table, *, rows: int, **options) -> Iterator[pa.Table]:
+    """`decode_block` of so many addresses after the other, so that no more pixels than theirs are held at once."""
+    for start in range(0, addresses.num_rows, rows):
+        yield decode_block(addresses.slice(start, rows), **options)
 
 
 def decode_block(block: pa.Table, *, options: DecodeOptions, tally=None) -> pa.Table:

@@ -11,7 +11,7 @@ import ray
 from cbmir.cluster import file_source, resources
 from cbmir.embedding.actor import EncodeBlocks, Loads
 from cbmir.embedding.addresses import Addresses
-from cbmir.embedding.decode import DecodeOptions, decode_block
+from cbmir.embedding.decode import DecodeOptions, decode_blocks
 from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.packing import Group, Packing
 from cbmir.embedding.plan import Plan
@@ -24,6 +24,7 @@ from cbmir.store import Study
 
 BLOCK_BYTES = 32 << 20  # pixels in one block between decode and encode
 BLOCK_ROWS = {"cpu": 64, "cuda": 256}  # images in one, where no batch size is asked for
+FILE_ROWS, FILE_BYTES = 4_096, 128 << 20  # of one write: images, and vectors of all encoders together
 AHEAD = 2  # blocks that an actor has on its way beside the one that it computes
 
 
@@ -44,10 +45,23 @@ class Shape:
         return sum(g.size * g.size * g.channels for g in self.geometries)
 
     @property
-    def most_bytes(self) -> int:
-        """Of pixels and vectors in Ray's object store: those being made, on their way, and behind the actors, whatever the collection's size."""
+    def vector_bytes(self) -> int:
+        """Of one image's vectors, on their way to be written."""
+        return sum(4 * plan.dim for plan in self.plans)
+
+    def file_rows(self, total: int) -> int:
+        """Of `total` images, how many are written at once: some 32 checkpoints in a small run, files of some size in a large one."""
+        return max(self.block_rows, min(FILE_ROWS, total // 32, FILE_BYTES // self.vector_bytes))
+
+    def most_bytes(self, total: int) -> int:
+        """Of pixels and vectors in Ray's object store: those being made, on their way, and behind the actors, whatever the collection's size.
+
+        Vectors of a file's rows wait until they are together. Ray gives half of its limit to the stages in equal parts and lends them the rest:
+        twice the file for each stage, or the stage before the writer could not hold one, and all would wait.
+        """
         actors = sum(group.actors for group in self.groups)
-        return (2 * self.decoders + (2 * AHEAD + 2) * actors + 4) * max(self.block_rows * self.row_bytes, 1 << 20)
+        pixels = (2 * self.decoders + (2 * AHEAD + 2) * actors + 4) * max(self.block_rows * self.row_bytes, 1 << 20)
+        return pixels + 2 * (len(self.groups) + 2) * self.file_rows(total) * self.vector_bytes
 
 
 def shape_of(
@@ -78,13 +92,13 @@ def stream(
         names,
         attempt=attempt,
         dtype=options.dtype,
-        rows_per_file=max(shape.block_rows, min(4096, addresses.rows // 32)),
+        rows_per_file=shape.file_rows(addresses.rows),
         tally=tally,
     )
     tasks = len(addresses.files)
     devices = sum(min(group.actors, tasks) for group in shape.groups)
     crew = Crew(devices, max(1, int(resources()["CPU"])), on_cores=shape.device == "cpu")
-    with _limits(shape):
+    with _limits(shape, addresses.rows):
         dataset = _decoded(study, shape, options, addresses, tally)
         for number in range(len(shape.groups)):
             dataset = _encoded(dataset, shape, number, options, tasks, tally)
@@ -102,18 +116,21 @@ def _decoded(study: Study, shape: Shape, options: EmbedOptions, addresses: Addre
         color=options.color_resize,
         packed=where if options.packed else None,
     )
+    # No batch size, and as many tasks as reading: otherwise Ray reads all addresses first, and they take the memory that is for pixels.
+    tasks = ray.data.TaskPoolStrategy(size=shape.decoders if options.decode_workers else None)
     dataset = ray.data.read_datasource(
         file_source(addresses.files, study.fs),
         override_num_blocks=len(addresses.files),
         num_cpus=shape.task_cpus,
+        compute=tasks,
     )
     return dataset.map_batches(
-        decode_block,
-        fn_kwargs={"options": decode, "tally": tally},
-        batch_size=shape.block_rows,
+        decode_blocks,
+        fn_kwargs={"rows": shape.block_rows, "options": decode, "tally": tally},
+        batch_size=None,
         batch_format="pyarrow",
         num_cpus=shape.task_cpus,
-        compute=ray.data.TaskPoolStrategy(size=shape.decoders) if options.decode_workers else None,
+        compute=tasks,
     )
 
 
@@ -151,13 +168,13 @@ def _encoded(dataset, shape: Shape, number: int, options: EmbedOptions, tasks: i
 
 
 @contextlib.contextmanager
-def _limits(shape: Shape) -> Iterator[None]:
+def _limits(shape: Shape, total: int) -> Iterator[None]:
     """Ray Data within its portion: blocks of about one batch (its default of 128 MiB would hold back the first results for minutes),
     and no more of them at a time than keep everybody busy, so that decoding waits instead of spilling."""
     context = ray.data.DataContext.get_current()
     before = context.target_max_block_size, context.execution_options.resource_limits
     context.target_max_block_size = max(shape.block_rows * shape.row_bytes, 1 << 20)
-    context.execution_options.resource_limits = before[1].copy(object_store_memory=shape.most_bytes)
+    context.execution_options.resource_limits = before[1].copy(object_store_memory=shape.most_bytes(total))
     try:
         yield
     finally:
