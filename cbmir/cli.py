@@ -16,7 +16,7 @@ from cbmir.cli_studies import STUDIES, run_as_published
 from cbmir.cli_volumes import VOLUMES, query_volumes
 from cbmir.errors import UserError
 from cbmir.flags import parse
-from cbmir.flags.typed import embed_options, evaluate_options, index_options, reach
+from cbmir.flags.typed import embed_options, evaluate_options, index_options, options_of, reach
 from cbmir.patience import StorageError, named, storage_line
 from cbmir.schemas import ContractError
 from cbmir.store import Study
@@ -60,11 +60,6 @@ def _say(error: BaseException, line: str, code: int, debug: bool) -> int:
     return code
 
 
-def _options(kind, a: argparse.Namespace, **others):
-    """A stage's options from flags of the same names, and others."""
-    return kind(**{field: getattr(a, field) for field in kind.__dataclass_fields__ if field not in others}, **others)
-
-
 def _manifest(a: argparse.Namespace) -> None:
     from cbmir.datasets.manifest import manifest_lines, write_manifest
     from cbmir.flags.source import source_options
@@ -76,7 +71,7 @@ def _manifest(a: argparse.Namespace) -> None:
 def _manifest_check(a: argparse.Namespace) -> None:
     from cbmir.inspection import InspectionOptions, inspect
 
-    inspect(Study(a.study), _options(InspectionOptions, a))
+    inspect(Study(a.study), options_of(InspectionOptions, a))
 
 
 def _phantoms(a: argparse.Namespace) -> None:
@@ -96,7 +91,7 @@ def _phantoms(a: argparse.Namespace) -> None:
 def _pack(a: argparse.Namespace) -> None:
     from cbmir.pack import PackOptions, pack_images
 
-    pack_images(Study(a.study), _options(PackOptions, a))
+    pack_images(Study(a.study), options_of(PackOptions, a))
 
 
 def _embed(a: argparse.Namespace) -> None:
@@ -108,20 +103,20 @@ def _embed(a: argparse.Namespace) -> None:
 def _embeddings_import(a: argparse.Namespace) -> None:
     from cbmir.importing import ImportOptions, import_embeddings
 
-    import_embeddings(Study(a.study), a.encoder, a.files, _options(ImportOptions, a, dtype=a.dtype_stored))
+    import_embeddings(Study(a.study), a.encoder, a.files, options_of(ImportOptions, a, dtype=a.dtype_stored))
 
 
 def _reduce(a: argparse.Namespace) -> None:
     from cbmir.reduce import ReduceOptions, reduce_embeddings, reduce_line
 
     for encoder in a.encoder:
-        print(reduce_line(*reduce_embeddings(Study(a.study), encoder, _options(ReduceOptions, a))))
+        print(reduce_line(*reduce_embeddings(Study(a.study), encoder, options_of(ReduceOptions, a))))
 
 
 def _remove(a: argparse.Namespace) -> None:
     from cbmir.removal import RemoveOptions, remove
 
-    remove(Study(a.study), _options(RemoveOptions, a))
+    remove(Study(a.study), options_of(RemoveOptions, a))
 
 
 def _index(a: argparse.Namespace) -> None:
@@ -183,7 +178,7 @@ def _probe(a: argparse.Namespace) -> None:
     from cbmir.probe import ProbeOptions, probe
 
     for encoder in a.encoder:
-        probe(Study(a.study), encoder, _options(ProbeOptions, a))
+        probe(Study(a.study), encoder, options_of(ProbeOptions, a))
 
 
 def _report(a: argparse.Namespace) -> None:
@@ -254,7 +249,7 @@ def _query(a: argparse.Namespace) -> None:
             raise UserError(f"{flag} {value} is of volumes; expected --volumes or --volume ID with it")
     if not a.images:
         raise UserError("nothing to ask with; expected an image or a directory of images")
-    options = QueryOptions(**{field: getattr(a, field) for field in QueryOptions.__dataclass_fields__})
+    options = options_of(QueryOptions, a)
     query(Study(a.study), a.encoder, a.images, options)
 
 
@@ -274,7 +269,7 @@ def _encoders_fetch(a: argparse.Namespace) -> None:
 def _encoders_check(a: argparse.Namespace) -> None:
     from cbmir.encoders.check import CheckOptions, check_all
 
-    for line in check_all(a.names, _options(CheckOptions, a, compiled=a.compile, reach=reach(a))):
+    for line in check_all(a.names, options_of(CheckOptions, a, compiled=a.compile, reach=reach(a))):
         print(line, flush=True)
 
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from cbmir.errors import UserError
+from cbmir.flags.typed import options_of
 from cbmir.store import Study
 
 
@@ -55,8 +56,8 @@ def query_volumes(a: argparse.Namespace) -> None:
     from cbmir.volume_query import VolumeQueryOptions
     from cbmir.volume_query import query_volumes as query
 
-    given = {field: getattr(a, field) for field in VolumeQueryOptions.__dataclass_fields__}
-    options = VolumeQueryOptions(**{name: value for name, value in given.items() if value is not None})
+    matches = VolumeQueryOptions.matches if a.matches is None else a.matches
+    options = options_of(VolumeQueryOptions, a, matches=matches)
     query(Study(a.study), a.encoder, a.images, options, ids=a.volume, slices=a.slices)
 
 

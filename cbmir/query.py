@@ -28,6 +28,10 @@ class QueryOptions:
     table: str | None = None  # a row a neighbor, .csv or .parquet
     html: str | None = None
 
+    @property
+    def saves(self) -> bool:
+        return bool(self.csv or self.table or self.html)
+
 
 def query(study: Study, encoder: str, images: list[str], options: QueryOptions) -> None:
     """Print the neighbors of each image file, or of each in a directory, as soon as they are found; then save what was asked for.
@@ -48,9 +52,9 @@ def query(study: Study, encoder: str, images: list[str], options: QueryOptions) 
         f"query: {lookup.encoder}, index {lookup.index}, {len(lookup.keys):,} images of the gallery {lookup.gallery.predicate}"
     )
     loaded = time.perf_counter()
-    kept = printed(answers, len(asked), text, keep=bool(options.csv or options.table or options.html))
+    kept = printed(answers, len(asked), text, keep=options.saves)
     if not all(answer.error for answer in kept) or len(kept) < len(asked):
-        _save(kept, options, title=f"{lookup.encoder}, {lookup.index}")
+        save(kept, options, save_table, _page, title=f"{lookup.encoder}, {lookup.index}")
     finish(kept, len(asked), "image", began=began, loaded=loaded)
 
 
@@ -71,15 +75,20 @@ def printed(answers: Iterator[Answer], total: int, text: Callable[[Answer], str]
     return kept
 
 
-def _save(answers: list[Answer], options: QueryOptions, *, title: str) -> None:
+def _page(answers: list[dict], *, title: str) -> str:
+    from cbmir.report import query_page  # charts are not loaded for an answer on a terminal
+
+    return query_page(answers, title=title)
+
+
+def save(answers: list[Answer], options: QueryOptions, table: Callable, page: Callable, *, title: str) -> None:
+    """What was asked for; `table` writes (answers, path), `page` makes HTML of (dicts, title=)."""
     if options.csv:
         save_knn(answers, options.csv, k=options.k)
     if options.table:
-        save_table(answers, options.table)
+        table(answers, options.table)
     if options.html:
-        from cbmir.report import query_page
-
-        save_text(query_page([answer.as_dict() for answer in answers], title=title), options.html)
+        save_text(page([answer.as_dict() for answer in answers], title=title), options.html)
         say(f"page: {options.html} (it holds pictures from the study)")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from cbmir.datasets import Options
@@ -20,22 +21,30 @@ from cbmir.search import EXACT, SearchOptions, search
 from cbmir.select import keys_where
 from cbmir.store import Study
 
+Say = Callable[[str], None]
+
 
 @dataclass(frozen=True)
-class RunOptions:
-    """The options of every stage; overwrite is each stage's own."""
+class WayOptions:
+    """What every way from a source to a report is asked with; overwrite is each stage's own."""
 
     source: str | None = None
     roots: list[str] = field(default_factory=list)
     source_options: Options = field(default_factory=Options)
     embed: EmbedOptions = field(default_factory=EmbedOptions)
-    index: IndexOptions = field(default_factory=IndexOptions)
-    search: SearchOptions = field(default_factory=SearchOptions)
-    indexes: tuple[str, ...] = (EXACT, "hnsw")
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
 
 
-def run(study: Study, encoders: list[str], options: RunOptions, *, say=print) -> str:
+@dataclass(frozen=True)
+class RunOptions(WayOptions):
+    """That of images."""
+
+    index: IndexOptions = field(default_factory=IndexOptions)
+    search: SearchOptions = field(default_factory=SearchOptions)
+    indexes: tuple[str, ...] = (EXACT, "hnsw")
+
+
+def run(study: Study, encoders: list[str], options: RunOptions, *, say: Say = print) -> str:
     """Run every stage for all encoders -> path of the report. Raises what the stages raise."""
     specs = resolve_all(
         encoders, options.embed
@@ -43,24 +52,42 @@ def run(study: Study, encoders: list[str], options: RunOptions, *, say=print) ->
     _refuse_nonsense(options)
     if options.embed.packed:
         packed_for(study, specs)
+    list_images(study, options, say)
+    gallery = options.search.gallery or options.index.gallery
+    asked = options.search
+    refuse_roles(study, gallery, asked.queries, asked.exclude_same, allow_overlap=options.evaluate.allow_overlap)
+    embed(study, encoders, options.embed, say=say)
+    for spec in specs:
+        for index in options.indexes:
+            _search_one(study, spec.name, index, options, say)
+    return concluded(study, options.evaluate, "searches", say)
+
+
+def list_images(study: Study, options: WayOptions, say: Say) -> None:
+    """The manifest of the source, where one is named; else that which is there."""
     if options.source:
         record, written = write_manifest(
             study, options.source, options.roots, options.source_options, overwrite=options.embed.overwrite
         )
         for line in manifest_lines(record, written, study.address):
             say(line)
-    gallery = options.search.gallery or options.index.gallery
-    for role, predicate in (("gallery", gallery), ("queries", options.search.queries)):
+
+
+def refuse_roles(
+    study: Study, gallery: str, queries: str, exclude_same: tuple[str, ...], *, allow_overlap: bool
+) -> None:
+    """UserError for roles that a search or its figures would refuse, hours later."""
+    for role, predicate in (("gallery", gallery), ("queries", queries)):
         keys_where(study, predicate, role=role)
-    if not options.evaluate.allow_overlap:
-        refuse_overlap(study, gallery=gallery, queries=options.search.queries, exclude_same=options.search.exclude_same)
-    exclusion_codes(study, options.search.exclude_same)
-    embed(study, encoders, options.embed, say=say)
-    for spec in specs:
-        for index in options.indexes:
-            _search_one(study, spec.name, index, options, say)
-    record = evaluate(study, options.evaluate, say=say)
-    say(f"metrics: {record['rows']:,} figures of {len(record['inputs'])} searches")
+    if not allow_overlap:
+        refuse_overlap(study, gallery=gallery, queries=queries, exclude_same=exclude_same)
+    exclusion_codes(study, exclude_same)
+
+
+def concluded(study: Study, options: EvaluateOptions, searches: str, say: Say) -> str:
+    """Figures, charts, leaderboard and report of all `searches`, as they are called -> path of the report."""
+    record = evaluate(study, options, say=say)
+    say(f"metrics: {record['rows']:,} figures of {len(record['inputs'])} {searches}")
     path = write_report(study)
     charts = write_figures(study)
     say("")
@@ -80,7 +107,7 @@ def _refuse_nonsense(options: RunOptions) -> None:
             refuse_bad_name(index)
 
 
-def _search_one(study: Study, encoder: str, index: str, options: RunOptions, say) -> None:
+def _search_one(study: Study, encoder: str, index: str, options: RunOptions, say: Say) -> None:
     if index != EXACT:
         record, built = build_index(study, encoder, index, options.index)
         say(index_line(encoder, index, record, built))

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 
 from cbmir.errors import UserError
-from cbmir.query import finish, printed, say
-from cbmir.querying.answers import Answer, refuse_bad_outputs, save_knn, save_text
+from cbmir.query import QueryOptions, finish, printed, save, say
+from cbmir.querying.answers import refuse_bad_outputs
 from cbmir.querying.volume_answers import save_pairs, text
 from cbmir.store import Study
 
@@ -15,17 +15,10 @@ _LATE = "late"  # what `--index` may say
 
 
 @dataclass(frozen=True)
-class VolumeQueryOptions:
-    """What a person says about a lookup of volumes."""
+class VolumeQueryOptions(QueryOptions):
+    """What a person says about a lookup of volumes: index is late or exact, as they are found by all of their slices, exactly; gallery is over their manifest."""
 
-    index: str | None = None  # late or exact: volumes are found by all of their slices, exactly
-    k: int = 10
     matches: int = 3  # pairs of slices of each volume found
-    gallery: str | None = None  # over the manifest of volumes; None: split = 'train'
-    device: str = "auto"
-    csv: str | None = None  # knn.csv of the published tool
-    table: str | None = None  # a row a pair of slices, .csv or .parquet
-    html: str | None = None
 
 
 def query_volumes(
@@ -50,10 +43,16 @@ def query_volumes(
     said = f"{len(lookup.keys):,} volumes of the gallery {lookup.gallery.predicate}"
     say(f"query: {lookup.encoder}, by all slices of {said}")
     loaded = time.perf_counter()
-    kept = printed(answers, len(asked), text, keep=bool(options.csv or options.table or options.html))
+    kept = printed(answers, len(asked), text, keep=options.saves)
     if not all(answer.error for answer in kept) or len(kept) < len(asked):
-        _save(kept, options, title=f"{lookup.encoder}, volumes")
+        save(kept, options, save_pairs, _page, title=f"{lookup.encoder}, volumes")
     finish(kept, len(asked), "volume", began=began, loaded=loaded)
+
+
+def _page(answers: list[dict], *, title: str) -> str:
+    from cbmir.report import volume_query_page
+
+    return volume_query_page(answers, title=title)
 
 
 def refuse_nonsense(index: str | None, slices: str | None, ids: list[str]) -> None:
@@ -64,15 +63,3 @@ def refuse_nonsense(index: str | None, slices: str | None, ids: list[str]) -> No
         raise UserError(
             f"--slices {slices} is of volumes of the study; expected --volume ID; of a file: FILE#axis=2&slice={slices}"
         )
-
-
-def _save(answers: list[Answer], options: VolumeQueryOptions, *, title: str) -> None:
-    if options.csv:
-        save_knn(answers, options.csv, k=options.k)
-    if options.table:
-        save_pairs(answers, options.table)
-    if options.html:
-        from cbmir.report import volume_query_page
-
-        save_text(volume_query_page([answer.as_dict() for answer in answers], title=title), options.html)
-        say(f"page: {options.html} (it holds pictures from the study)")

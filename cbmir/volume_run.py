@@ -2,72 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cbmir.datasets import Options
-from cbmir.datasets.manifest import manifest_lines, write_manifest
 from cbmir.embed import embed
-from cbmir.embedding.options import EmbedOptions
 from cbmir.embedding.plan import resolve_all
 from cbmir.errors import UserError
-from cbmir.evaluate import evaluate
-from cbmir.evaluating.options import EvaluateOptions
-from cbmir.evaluating.overlap import refuse_overlap
-from cbmir.report import leaderboard, leaderboard_text, write_figures, write_report
+from cbmir.run import Say, WayOptions, concluded, list_images, refuse_roles
 from cbmir.search import EXACT, SearchOptions, search
 from cbmir.store import Study
 from cbmir.volume_search import match_all, search_volumes
-from cbmir.volumes import make_volumes, refuse_volumes
+from cbmir.volumes import list_volumes, make_volumes, refuse_volumes
 from cbmir.volumetric.options import MEAN, ReductionOptions, VolumeSearchOptions
 from cbmir.volumetric.reductions import parse_reductions
 
 
 @dataclass(frozen=True)
-class VolumeRunOptions:
-    """The options of every stage; overwrite is each stage's own."""
+class VolumeRunOptions(WayOptions):
+    """That of volumes."""
 
-    source: str | None = None
-    roots: list[str] = field(default_factory=list)
-    source_options: Options = field(default_factory=Options)
-    embed: EmbedOptions = field(default_factory=EmbedOptions)
     reductions: ReductionOptions = field(default_factory=ReductionOptions)
     search: VolumeSearchOptions = field(default_factory=VolumeSearchOptions)
-    evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
 
 
-def run_volumes(
-    study: Study, encoders: list[str], options: VolumeRunOptions, *, say: Callable[[str], None] = print
-) -> str:
+def run_volumes(study: Study, encoders: list[str], options: VolumeRunOptions, *, say: Say = print) -> str:
     """Run every stage for all encoders -> path of the report of the volumes. Raises what the stages raise."""
-    resolve_all(encoders, options.embed)  # misuse is said before anything is read
+    specs = resolve_all(encoders, options.embed)  # misuse is said before anything is read
     _refuse_nonsense(options)
     refuse_volumes(study)
-    if options.source:
-        record, written = write_manifest(
-            study, options.source, options.roots, options.source_options, overwrite=options.embed.overwrite
-        )
-        for line in manifest_lines(record, written, study.address):
-            say(line)
+    list_images(study, options, say)
+    asked, volumes = options.search, list_volumes(study)
+    refuse_roles(
+        volumes, asked.gallery, asked.queries, asked.exclude_same, allow_overlap=options.evaluate.allow_overlap
+    )
     embed(study, encoders, options.embed, say=say)
-    volumes, made = make_volumes(study, encoders, options.reductions, say=say)
-    asked = options.search
-    if not options.evaluate.allow_overlap:
-        refuse_overlap(volumes, gallery=asked.gallery, queries=asked.queries, exclude_same=asked.exclude_same)
+    volumes, made = make_volumes(study, [spec.name for spec in specs], options.reductions, say=say)
     for encoder, names in made.items():
         for name in names:
             _search_vectors(volumes, name, asked, say)
         search_volumes(study, encoder, asked, say=say)
         match_all(study, encoder, device=asked.device)
-    record = evaluate(volumes, options.evaluate, say=say)
-    say(f"metrics: {record['rows']:,} figures of {len(record['inputs'])} searches of volumes")
-    path = write_report(volumes)
-    charts = write_figures(volumes)
-    say("")
-    say(leaderboard_text(leaderboard(volumes)))
-    say(f"figures: {volumes.path('figures')} ({len(charts)} files)")
-    say(f"report: {path}")
-    return path
+    return concluded(volumes, options.evaluate, "searches of volumes", say)
 
 
 def _refuse_nonsense(options: VolumeRunOptions) -> None:
@@ -81,7 +55,7 @@ def _refuse_nonsense(options: VolumeRunOptions) -> None:
         )
 
 
-def _search_vectors(volumes: Study, name: str, asked: VolumeSearchOptions, say: Callable[[str], None]) -> None:
+def _search_vectors(volumes: Study, name: str, asked: VolumeSearchOptions, say: Say) -> None:
     """Exact neighbors by vectors of volumes."""
     options = SearchOptions(
         k=asked.k, gallery=asked.gallery, queries=asked.queries, exclude_same=asked.exclude_same, metric=asked.metric, device=asked.device,

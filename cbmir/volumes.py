@@ -53,6 +53,13 @@ def make_volumes(
     return volumes, made
 
 
+def list_volumes(study: Study) -> Study:
+    """Publish the manifest of a study's volumes, where it is not there -> the study of volumes, of which nothing need be embedded."""
+    refuse_volumes(study)
+    with held(study, DIRECTORY):
+        return write_catalog(study)[0]
+
+
 def refuse_volumes(study: Study) -> None:
     """UserError for a study of volumes where one of images is meant."""
     if is_of_volumes(study):

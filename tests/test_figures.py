@@ -202,8 +202,8 @@ def test_a_size_is_one_column_whichever_labels_a_sample_lacks(tmp_path):
 
 def test_patients_of_two_datasets_are_two_though_they_have_one_id():
     values = [(1, "p1", "s1", "nih"), (2, "p1", "s1", "mimic"), (3, "p1", "s2", "mimic"), (4, None, None, "mimic")]
-    frame = pd.DataFrame(values, columns=["image_key", "patient_id", "study_id", "dataset"])  # noqa: F841 (DuckDB reads it)
     connection = duckdb.connect()
+    connection.register("frame", pd.DataFrame(values, columns=["image_key", "patient_id", "study_id", "dataset"]))
     connection.execute(
         "CREATE TABLE manifest AS SELECT *, 'XR' AS modality, 'chest' AS region, ['a'] AS labels FROM frame"
     )

@@ -8,36 +8,23 @@ from cbmir.errors import UserError
 from cbmir.flags.kinds import weights_flag
 
 
+def options_of(kind: type, a: argparse.Namespace, **given):
+    """`kind`, a dataclass, of the flags that are called as its fields are, but for those `given`."""
+    rest = kind.__dataclass_fields__.keys() - given.keys()
+    return kind(**given, **{field: getattr(a, field) for field in rest})
+
+
 def embed_options(a: argparse.Namespace):
     from cbmir.embedding.options import EmbedOptions
 
-    return EmbedOptions(
-        image_size=a.image_size,
-        batch_size=a.batch_size,
-        device=a.device,
-        precision=a.precision,
-        compiled=a.compile,
-        reach=reach(a),
-        dtype=a.dtype_stored,
-        packed=a.packed,
-        whole_decode=a.whole_decode,
-        color_resize=a.color_resize,
-        decode_workers=a.decode_workers,
-        profile=a.profile,
-        weights=weights_flag(a.weights, a.encoder),
-        random_weights=a.random_weights,
-        max_failures=a.max_failures,
-        overwrite=a.overwrite,
-        retry_failures=a.retry_failures,
-        ray_address=a.ray_address,
-    )
+    weights = weights_flag(a.weights, a.encoder)
+    return options_of(EmbedOptions, a, compiled=a.compile, dtype=a.dtype_stored, reach=reach(a), weights=weights)
 
 
 def index_options(a: argparse.Namespace):
     from cbmir.index import IndexOptions
 
-    fields = set(IndexOptions.__dataclass_fields__) - {"gallery"}
-    return IndexOptions(gallery=a.gallery or IndexOptions.gallery, **{field: getattr(a, field) for field in fields})
+    return options_of(IndexOptions, a, gallery=a.gallery or IndexOptions.gallery)
 
 
 def index_size_options(a: argparse.Namespace):
@@ -46,27 +33,16 @@ def index_size_options(a: argparse.Namespace):
     from cbmir.sampled.options import SCORES, ScalingOptions
 
     of_index = ("dtype", "pca", "connectivity", "expansion_add", "expansion_search", "recall_at", "rerank")
-    return ScalingOptions(
-        sizes=a.sizes,
-        seeds=a.seeds,
-        sampling=a.sampling,
+    return options_of(
+        ScalingOptions,
+        a,
         indexes=a.index,
         gallery=a.gallery or ScalingOptions.gallery,
-        queries=a.queries,
         exclude_same=tuple(a.exclude_same),
-        metric=a.metric,
         k=a.depth,
         ks=tuple(a.k),
         scores=tuple(a.score or SCORES),
         index=IndexOptions(**{name: getattr(a, name) for name in of_index}),
-        recall=a.recall,
-        resamples=a.resamples,
-        at=a.at,
-        allow_overlap=a.allow_overlap,
-        cpus_per_task=a.cpus_per_task,
-        ray_address=a.ray_address,
-        device=a.device,
-        overwrite=a.overwrite,
     )
 
 
@@ -76,41 +52,37 @@ def encoders_options(a: argparse.Namespace):
     if a.exclude_same and a.exclude_nothing:
         raise UserError("--exclude-same and --exclude-nothing; expected one of both")
     passed_over = () if a.exclude_nothing else tuple(a.exclude_same) if a.exclude_same else None
-    given = {"encoders": tuple(a.encoder or ()), "exclude_same": passed_over}
-    fields = set(EncodersOptions.__dataclass_fields__) - set(given)
-    return EncodersOptions(**given, **{field: getattr(a, field) for field in fields})
+    return options_of(EncodersOptions, a, encoders=tuple(a.encoder or ()), exclude_same=passed_over)
 
 
 def effort_options(a: argparse.Namespace):
     from cbmir.sweeping.options import EffortOptions
 
-    same = ("metric", "queries", "expansion_add", "recall", "rounds", "timed_queries", "threads", "resamples", "seed",
-            "allow_overlap", "keep_graphs", "device", "overwrite")  # fmt: skip
-    return EffortOptions(
+    return options_of(
+        EffortOptions,
+        a,
         gallery=a.gallery or EffortOptions.gallery,
         exclude_same=tuple(a.exclude_same),
-        dtypes=a.dtypes,
         pcas=a.pca,
         connectivities=tuple(a.connectivity),
         expansions=tuple(a.expansions),
         reranks=tuple(a.reranks),
         ks=tuple(a.k),
         scores=tuple(a.score or EffortOptions.scores),
-        **{field: getattr(a, field) for field in same},
     )
 
 
 def image_size_options(a: argparse.Namespace):
     from cbmir.sizing.options import ImageSizeOptions
 
-    same = ("queries", "metric", "resamples", "permutations", "seed", "allow_overlap")
-    return ImageSizeOptions(
+    return options_of(
+        ImageSizeOptions,
+        a,
         sizes=tuple(a.sizes),
         embed=embed_options(a),
         gallery=a.gallery or ImageSizeOptions.gallery,
         exclude_same=tuple(a.exclude_same),
         ks=tuple(a.k),
-        **{field: getattr(a, field) for field in same},
     )
 
 
@@ -128,15 +100,11 @@ def reach(a: argparse.Namespace):
 def volume_search_options(a: argparse.Namespace):
     from cbmir.volumetric.options import VolumeSearchOptions
 
-    return VolumeSearchOptions(
+    return options_of(
+        VolumeSearchOptions,
+        a,
         modes=a.by,
         k=a.depth,
         gallery=a.gallery or VolumeSearchOptions.gallery,
-        queries=a.queries,
         exclude_same=tuple(a.exclude_same),
-        metric=a.metric,
-        neighbors=a.neighbors,
-        candidates=a.candidates,
-        device=a.device,
-        overwrite=a.overwrite,
     )

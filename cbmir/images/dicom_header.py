@@ -104,7 +104,7 @@ def _text(dataset, name: str) -> str | None:
 def _number(dataset, name: str) -> int | None:
     try:
         return int(str(dataset.get(name)))
-    except Exception:  # blank, several values, or no number
+    except Exception:  # blank, several values, no number, or bytes at which pydicom raises what it likes
         return None
 
 
@@ -112,7 +112,7 @@ def _numbers(dataset, name: str, count: int) -> list[float] | None:
     """So many finite numbers, or None."""
     try:
         values = [float(value) for value in dataset.get(name)]
-    except Exception:  # absent, a single value, or no numbers
+    except Exception:  # absent, a single value, no numbers, or such bytes
         return None
     return values if len(values) == count and all(map(math.isfinite, values)) else None
 

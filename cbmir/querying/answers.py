@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -50,16 +50,21 @@ class Answer:
         return {"image": self.name} | {k: v for k, v in asdict(self).items() if k != "name"}
 
 
-def text(answer: Answer) -> str:
-    """Lines for a terminal: the image, its neighbors (rank, distance, id, labels) and their vote."""
+def text(
+    answer: Answer, beneath: Callable[[dict[str, Any]], list[str]] = lambda _: [], after: Iterable[str] = ()
+) -> str:
+    """Lines for a terminal: the query, its neighbors (rank, distance, id, labels) and their vote.
+
+    beneath: what more is said of a neighbor. after: lines before the vote.
+    """
     if answer.error:
         return f"{answer.name}  cannot be read ({answer.error})"
     width = max((len(n["image_id"]) for n in answer.neighbors), default=0)
-    lines = [
-        f"  {n['rank']:>3}  {n['distance']:.4f}  {n['image_id']:<{width}}  {', '.join(n['labels']) or '-'}"
-        for n in answer.neighbors
-    ]
-    return "\n".join([answer.name, *lines, f"  vote  {in_words(answer.votes)}"])
+    lines = [answer.name]
+    for n in answer.neighbors:
+        labels = ", ".join(n["labels"]) or "-"
+        lines += [f"  {n['rank']:>3}  {n['distance']:.4f}  {n['image_id']:<{width}}  {labels}", *beneath(n)]
+    return "\n".join([*lines, *after, f"  vote  {in_words(answer.votes)}"])
 
 
 def columns(answers: Iterable[Answer]) -> dict[str, list]:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from cbmir.querying.answers import NEIGHBOR, TABLE, Answer, save_columns
-from cbmir.querying.votes import in_words
+from cbmir.querying.answers import text as of_images
 
 VOLUME = ("volume_id", "n_slices")  # of a volume, beside what NEIGHBOR names
 PAIR = ("query_slice", "query_uri", "slice", "uri", "distance")  # of a pair of slices that match
@@ -28,18 +28,12 @@ _PAIRS = pa.schema(
 
 
 def text(answer: Answer) -> str:
-    """Lines for a terminal: the query; its volumes (rank, distance, id, labels), under each the pairs of slices that match; their vote."""
-    if answer.error:
-        return f"{answer.name}  cannot be read ({answer.error})"
-    width = max((len(n["image_id"]) for n in answer.neighbors), default=0)
-    lines = [answer.name]
-    for found in answer.neighbors:
-        labels = ", ".join(found["labels"]) or "-"
-        lines.append(f"  {found['rank']:>3}  {found['distance']:.4f}  {found['image_id']:<{width}}  {labels}")
-        lines.append(f"       slices {', '.join(_pair(pair) for pair in found['slices'])}")
-    if answer.left_out:
-        lines.append(f"  {_left_out(answer)}")
-    return "\n".join([*lines, f"  vote  {in_words(answer.votes)}"])
+    """As of images; under each volume the pairs of slices that match."""
+    return of_images(
+        answer,
+        lambda found: [f"       slices {', '.join(_pair(pair) for pair in found['slices'])}"],
+        [f"  {_left_out(answer)}"] if answer.left_out else [],
+    )
 
 
 def _pair(pair: dict[str, Any]) -> str:
