@@ -91,6 +91,20 @@ def test_aggregation_is_the_triple_loop(tmp_path, mode, exclude):
     same(found_by(volumes, mode), expected, k=12)
 
 
+@pytest.mark.parametrize("mode", ["count", "rank"])
+def test_blank_slices_have_no_vote(tmp_path, mode):
+    """A volume of blank slices alone finds nothing; others find what their other slices are near to."""
+    study, volumes, known = with_volumes(tmp_path / "s", gallery=20, queries=12, blank=0.7, ragged=False)
+    search_volumes(study, ENCODER, VolumeSearchOptions((mode,), k=12, neighbors=3), say=silent)
+    expected = votes_by_loops(known, mode, k=3, metric="cos")
+    found = found_by(volumes, mode)
+    same(found, {query: ranked for query, ranked in expected.items() if ranked}, k=12)
+    blank = [query for query in expected if all((vector == 0.5).all() for vector in known[query]["vectors"])]
+    assert blank
+    assert not set(blank) & set(found)
+    assert len(found) >= 6
+
+
 def test_a_query_in_the_gallery_does_not_find_itself(tmp_path):
     study, volumes, _ = with_volumes(tmp_path / "s")
     everything = "split IN ('train', 'test')"

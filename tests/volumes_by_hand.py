@@ -35,8 +35,9 @@ def drawn(
     seed: int = 0,
     ragged: bool = True,
     failed: int = 0,
+    blank: float = 0.0,
 ) -> tuple[Study, dict]:
-    """A study of drawn slices -> (it, {volume: {'split', 'patient', 'label', 'vectors': (s, dim) in the order of slices, 'failed': places}})."""
+    """A study of drawn slices, a share of them blank -> (it, {volume: {'split', 'patient', 'label', 'vectors': (s, dim) in the order of slices, 'failed': places}})."""
     rng = np.random.default_rng(seed)
     volumes = {}
     for i in range(gallery + queries):
@@ -54,6 +55,9 @@ def drawn(
         )
         for row in rows
     }
+    for row in rows:
+        if rng.random() < blank:
+            vectors[row["image_id"]][:] = 0.5
     for row in rng.permutation(len(rows))[:failed]:
         del vectors[rows[row]["image_id"]]
     order = rng.permutation(len(rows))
@@ -123,8 +127,10 @@ def votes_by_loops(
                 for key, theirs in zip(known[volume]["slice_keys"], known[volume]["vectors"], strict=True):
                     if theirs is not None:
                         near.append((np.float32(distance(mine, theirs.astype(np.float64), metric)), key, volume))
-            for rank, (_, _, volume) in enumerate(sorted(near)[:k], 1):
-                points[volume] = points.get(volume, 0) + (1 if mode == "count" else k + 1 - rank)
+            near.sort()
+            for rank, (far, _, volume) in enumerate(near[:k], 1):
+                if len(near) <= k or far < near[k][0]:
+                    points[volume] = points.get(volume, 0) + (1 if mode == "count" else k + 1 - rank)
         whole = len(present(known[query])) * (k if mode == "count" else k * (k + 1) // 2)
         result[query] = sorted((float(np.float32(1 - p / whole)), volume) for volume, p in points.items())
     return result

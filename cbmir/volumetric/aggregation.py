@@ -28,18 +28,22 @@ def aggregated(
 ) -> Iterator[tuple[np.ndarray, dict[str, Found]]]:
     """Blocks of query volumes -> (their keys (n,), for each mode, 'count' or 'rank', their neighbors among the gallery's volumes).
 
+    Where more gallery slices are equally near than places are left (blank slices: thousands), none of them has a vote: which ones take the places would
+    be chance, and the same volumes for each such slice.
+
     gallery, queries: ascending keys of volumes that have a slice with a vector. codes: of volumes, as exclusion_codes has them. A volume
     that is excluded gets no slice's place, and a query is not its own neighbor.
     """
     slice_keys, volume_of = slices.of(gallery)
     search = ExactSearch(
-        slices.vectors, slice_keys, _of_slices(slices, np.union1d(gallery, queries), codes), k=min(neighbors, len(slice_keys)), metric=metric, device=device,
+        slices.vectors, slice_keys, _of_slices(slices, np.union1d(gallery, queries), codes), k=min(neighbors + 1, len(slice_keys)), metric=metric, device=device,
     )  # fmt: skip
     for block in _blocks(slices, queries, rows=search.rows):
         asked, of_query = slices.of(block)
         keys, vectors = slices.vectors.load(asked, part=slices.vectors.part_of(asked))
-        near, _, counts = search.block(keys, vectors)
-        found = _found(near, counts, of_query, slice_keys, volume_of)
+        near, distances, _ = search.block(keys, vectors)
+        votes = _votes(distances, neighbors)
+        found = _found(near[:, : votes.shape[1]], votes, of_query, slice_keys, volume_of)
         sizes = pa.table({"query_key": block, "n_slices": slices.counts(block)})
         yield block, {mode: _voted(mode, found, sizes, block, k=k, neighbors=neighbors) for mode in modes}
 
@@ -57,17 +61,23 @@ def _blocks(slices: Slices, queries: np.ndarray, *, rows: int) -> Iterator[np.nd
     yield from np.split(queries, np.flatnonzero(np.diff(sizes // rows)) + 1)
 
 
+def _votes(distances: np.ndarray, neighbors: int) -> np.ndarray:
+    """Distances (n, <= neighbors + 1), ascending, infinite in empty places -> which of the first `neighbors` vote (n, <= neighbors)."""
+    within = distances[:, :neighbors]
+    beyond = distances[:, neighbors:].min(axis=1, initial=np.inf)
+    return within < beyond[:, None]
+
+
 def _found(
-    near: np.ndarray, counts: np.ndarray, of_query: np.ndarray, slice_keys: np.ndarray, volume_of: np.ndarray
+    near: np.ndarray, votes: np.ndarray, of_query: np.ndarray, slice_keys: np.ndarray, volume_of: np.ndarray
 ) -> pa.Table:
-    """Slices' neighbors (n, k) -> rows (query_key, neighbor_key, rank) of volumes."""
-    filled = np.arange(near.shape[1])[None, :] < counts[:, None]
+    """Slices' neighbors (n, k) and which of them vote (n, k) -> rows (query_key, neighbor_key, rank) of volumes."""
     ranks = np.broadcast_to(np.arange(1, near.shape[1] + 1), near.shape)
     return pa.table(
         {
-            "query_key": np.repeat(of_query, counts),
-            "neighbor_key": volume_of[np.searchsorted(slice_keys, near[filled])],
-            "rank": ranks[filled],
+            "query_key": np.repeat(of_query, votes.sum(axis=1)),
+            "neighbor_key": volume_of[np.searchsorted(slice_keys, near[votes])],
+            "rank": ranks[votes],
         }
     )
 

@@ -2,7 +2,8 @@
 --        distance = 1 - votes of the volume / (the query's slices * $k)
 -- reads    found(query_key, neighbor_key, rank): volumes, a row for each slice of the query and each of its nearest slices; asked(query_key, n_slices)
 -- returns  one row a query and volume with a vote: (query_key, neighbor_key, distance in [0, 1))
--- edges    a gallery of fewer than $k slices leaves votes ungiven: no volume has a distance of 0 then
+-- edges    a gallery of fewer than $k slices leaves votes ungiven, and so do slices as near as one beyond the $k (found lacks them): no volume has a
+--          distance of 0 then
 -- source   Khun Jush et al., arXiv 2405.09334 (2024), count-based aggregation
 SELECT f.query_key, f.neighbor_key, 1 - count(*) / (a.n_slices * $k)::DOUBLE AS distance
 FROM found AS f
