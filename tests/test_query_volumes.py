@@ -17,7 +17,7 @@ from cbmir.errors import UserError
 from cbmir.querying.ranges import SliceRange, parse_range, parted
 from cbmir.querying.volume_inputs import stored_volumes, volumes_from_arguments
 from cbmir.querying.votes import vote
-from cbmir.report.gallery import thumbnail as page_thumbnail
+from cbmir.report.pictures import thumbnail as page_thumbnail
 from cbmir.store import Study
 from cbmir.volume_lookup import VolumeLookup
 from cbmir.volumetric import slices as slices_module

@@ -154,6 +154,35 @@ def test_matched_slices_are_the_nearest_pairs(tmp_path):
             left = {pair: d for pair, d in left.items() if i != pair[0] and j != pair[1]}
 
 
+def test_blank_slices_match_last(tmp_path):
+    """Of each query and its first volume, pairs of slices that their volumes have but once come before those of blank ones, which are nearer."""
+    study, volumes, known = with_volumes(tmp_path / "s", gallery=20, queries=12, blank=0.5, ragged=False)
+    search_volumes(study, ENCODER, VolumeSearchOptions(("late",), k=5, candidates=None), say=silent)
+    match_slices(study, ENCODER, ENCODER, "late")
+    vectors = {
+        key: vector
+        for volume in known.values()
+        for key, vector in zip(volume["slice_keys"], volume["vectors"], strict=True)
+    }
+    blanks = {
+        key
+        for volume in known.values()
+        for key in volume["slice_keys"]
+        if (vectors[key] == 0.5).all() and sum((vectors[other] == 0.5).all() for other in volume["slice_keys"]) > 1
+    }
+    rows = volumes.dataset("matched_slices", ENCODER, "late").to_table().to_pylist()
+    nearer = 0
+    for key in {(row["query_key"], row["rank"]) for row in rows}:
+        pair = sorted((row for row in rows if (row["query_key"], row["rank"]) == key), key=lambda row: row["match"])
+        is_blank = [bool({row["query_slice_key"], row["neighbor_slice_key"]} & blanks) for row in pair]
+        assert is_blank == sorted(is_blank)
+        for some in (False, True):
+            distances = [row["distance"] for row, blank in zip(pair, is_blank, strict=True) if blank is some]
+            assert distances == sorted(distances)
+        nearer += [row["distance"] for row in pair] != sorted(row["distance"] for row in pair)
+    assert nearer > 5
+
+
 def test_volumes_found_by_slices_are_evaluated_like_images(tmp_path):
     study, volumes, known = with_volumes(tmp_path / "s", failed=8)
     search_volumes(study, ENCODER, VolumeSearchOptions(candidates=None), say=silent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cbmir.report.gallery import thumbnail
+from cbmir.report.pictures import thumbnails
 from cbmir.report.places import bare, hidden, veiled
 from cbmir.report.sources import Sources
 from cbmir.select import attach
@@ -47,10 +47,11 @@ def _copies(sources: Sources, run: dict[str, Any]) -> dict[str, Any] | None:
     if kind is None:
         return None
     groups: dict[int, list[dict[str, Any]]] = {}
-    for row in sources.rows("copies", problem=kind, groups=_GROUPS, pictures=_PICTURES):
-        groups.setdefault(row["group_id"], []).append(
-            row | {"image_id": bare(row["image_id"]), "picture": thumbnail(row["uri"])}
-        )
+    rows = sources.rows("copies", problem=kind, groups=_GROUPS, pictures=_PICTURES)
+    pictures = thumbnails(row["uri"] for row in rows)
+    for row in rows:
+        shown = row | {"image_id": bare(row["image_id"]), "picture": pictures[row["uri"]]}
+        groups.setdefault(row["group_id"], []).append(shown)
     return {
         "name": kind.replace("_", " "),
         "groups": list(groups.values()),

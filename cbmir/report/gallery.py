@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
+from cbmir.report.pictures import Pictures, thumbnail, thumbnails
 from cbmir.report.places import bare, veiled
 from cbmir.report.sources import Sources
 from cbmir.select import attach
@@ -16,38 +16,9 @@ from cbmir.store import path_name
 
 SHOWN = 8  # neighbors a query
 VOTES = 6  # labels of a vote, on the page of a query
-SIDE = 128  # pixels, long side of a thumbnail: a little more than it is shown at
 QUERY_SIDE = 320  # of the image that a person asks with
-QUALITY = 80
 _RANGE = re.compile(r"(.+)(#[^#/]*=\d+-\d+/\d+[^#/]*)")  # every nth slice of a file: its '/' is no folder's
 MOST_BYTES = 10_000_000  # of pictures in the gallery, as text of the page
-
-
-def thumbnail(uri: str | None, *, side: int = SIDE) -> str | None:
-    """The image at `uri` as a data: address of a JPEG whose long side is at most `side`; None where it cannot be read."""
-    from PIL import Image
-
-    from cbmir.images.errors import ImageError
-    from cbmir.images.read import read_image
-
-    if not uri:
-        return None
-    try:
-        pixels = read_image(uri, lambda size: _reduction(max(size), side))
-    except ImageError:
-        return None
-    image = Image.fromarray(pixels)
-    if (pixels == pixels[..., :1]).all():
-        image = image.convert("L")
-    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _reduction(longest: int, side: int) -> int:
-    """How many times smaller a JPEG may be decoded, so that a thumbnail still averages over four pixels or more for each of its own."""
-    return next((factor for factor in (8, 4, 2) if longest // factor >= 2 * side), 1)
 
 
 def cases(
@@ -63,14 +34,13 @@ def cases(
     for row in sources.rows("gallery_neighbors"):
         neighbors[row["query_key"]].append(row)
     matched = _matched(sources, search)
-    pictures: dict[str, str | None] = {}
+    neighbors = {key: [_with_match(row, matched) for row in rows] for key, rows in neighbors.items()}
+    pictures = thumbnails(_addresses(chosen, neighbors))
     found: list[dict[str, Any]] = []
     room = MOST_BYTES
     for query in chosen:
         shared = set(query["labels"])
-        rows = [
-            _tile(_with_match(row, matched, pictures), pictures, shared=shared) for row in neighbors[query["query_key"]]
-        ]
+        rows = [_tile(row, pictures, shared=shared) for row in neighbors[query["query_key"]]]
         case = _tile(query, pictures) | {"neighbors": rows}
         shown = [tile["picture"] for tile in (case, *rows)] + [
             row["match"]["picture"] for row in rows if row.get("match")
@@ -95,17 +65,20 @@ def _matched(sources: Sources, search: dict[str, Any]) -> dict[tuple[int, int], 
     return {(row["query_key"], row["rank"]): row for row in sources.rows("gallery_matches")}
 
 
-def _with_match(
-    row: dict[str, Any], matched: dict[tuple[int, int], dict[str, Any]], pictures: dict[str, str | None]
-) -> dict[str, Any]:
+def _with_match(row: dict[str, Any], matched: dict[tuple[int, int], dict[str, Any]]) -> dict[str, Any]:
     """A neighbor that is a volume: its picture is its slice that is nearest to one of the query's, which stands beside it."""
     match = matched.get((row["query_key"], row["rank"]))
-    if match is None:
-        return row
-    uri = match["query_uri"]
-    if uri not in pictures:
-        pictures[uri] = thumbnail(uri)
-    return row | {"uri": match["neighbor_uri"], "match": match | {"picture": pictures[uri]}}
+    return row if match is None else row | {"uri": match["neighbor_uri"], "match": match}
+
+
+def _addresses(chosen: list[dict[str, Any]], neighbors: dict[int, list[dict[str, Any]]]) -> Iterator[str | None]:
+    """Of all pictures of the cases."""
+    for query in chosen:
+        yield query["uri"]
+        for row in neighbors[query["query_key"]]:
+            yield row["uri"]
+            if "match" in row:
+                yield row["match"]["query_uri"]
 
 
 def shelves(found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -148,11 +121,11 @@ def _stage(sources: Sources, search: dict[str, Any], relevance: str) -> None:
     create(connection, "hits", "staging", "hits")
 
 
-def _tile(row: dict[str, Any], pictures: dict[str, str | None], *, shared: set[str] | None = None) -> dict[str, Any]:
-    uri = row["uri"]
-    if uri not in pictures:
-        pictures[uri] = thumbnail(uri)
-    return row | words(row, shared) | {"picture": pictures[uri]}
+def _tile(row: dict[str, Any], pictures: Pictures, *, shared: set[str] | None = None) -> dict[str, Any]:
+    tile = row | words(row, shared) | {"picture": pictures[row["uri"]]}
+    if "match" in row:
+        tile["match"] = row["match"] | {"picture": pictures[row["match"]["query_uri"]]}
+    return tile
 
 
 def words(row: dict[str, Any], shared: set[str] | None) -> dict[str, Any]:
@@ -167,7 +140,7 @@ def words(row: dict[str, Any], shared: set[str] | None) -> dict[str, Any]:
 
 def answers(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The results of single queries -> what their page shows."""
-    pictures: dict[str, str | None] = {}
+    pictures = thumbnails(row.get("uri") for result in results for row in result["neighbors"])
     found = []
     for result in results:
         rows = [_tile({"uri": None, "distance": None} | row, pictures) for row in result["neighbors"]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 from collections.abc import Callable
 from functools import cache
@@ -42,7 +41,9 @@ def study_page(sources: Sources, *, examples: int, seed: int) -> dict[str, Any]:
     scored = _scored(sources, rows, examples=examples, seed=seed) if rows else {"gallery": []}
     clean = hidden if sources.has_hashed_ids else veiled
     return scored | {
-        "title": os.path.basename(sources.study.root.rstrip("/")),
+        "title": _title(sources),
+        "things": "volumes" if sources.is_of_volumes else "images",
+        "by_slices": [s["index"] for s in main_searches(sources) if not s["is_exact"] and not s["approximate"]],
         "finished": sources.last_run.get("finished"),
         "phantoms": "phantoms" in str(sources.manifest_run["parameters"].get("source")),
         "collection": sources.rows("collection")[0],
@@ -66,9 +67,20 @@ def study_page(sources: Sources, *, examples: int, seed: int) -> dict[str, Any]:
     }
 
 
+def _title(sources: Sources) -> str:
+    """The study's name; of volumes that of the study which they are in."""
+    names = sources.study.root.rstrip("/").split("/")
+    return f"{names[-2]}: volumes" if sources.is_of_volumes and len(names) > 1 else names[-1]
+
+
+def main_searches(sources: Sources) -> list[dict[str, Any]]:
+    """Those that stand for their encoders in charts."""
+    return [s for s in sources.searches if s["question"] == 1 and s["turn"] == 1]
+
+
 def _scored(sources: Sources, rows: list[dict[str, Any]], *, examples: int, seed: int) -> dict[str, Any]:
     """What the page shows of searches; `rows`: the leaderboard, at least one."""
-    main = [s for s in sources.searches if s["question"] == 1 and s["turn"] == 1]
+    main = main_searches(sources)
     order = list(dict.fromkeys(row["encoder"] for row in rows if row["question"] == 1))
     shown = {s["encoder"]: s for s in main}
     best = shown[order[0]]

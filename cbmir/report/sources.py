@@ -130,10 +130,13 @@ class Sources:
         }
 
     @property
+    def is_of_volumes(self) -> bool:
+        return self.manifest_run["stage"] == STAGE
+
+    @property
     def has_hashed_ids(self) -> bool:
         """Whether ids are salted hashes: then nothing may tell what an image was called before."""
-        is_of_volumes = self.manifest_run["stage"] == STAGE
-        run = slices_of(self.study).require("manifest") if is_of_volumes else self.manifest_run
+        run = slices_of(self.study).require("manifest") if self.is_of_volumes else self.manifest_run
         return any("salted" in note for note in run["parameters"].get("notes", ()))
 
     @property

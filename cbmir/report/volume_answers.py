@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from cbmir.report.gallery import answer_words, thumbnail, words
+from cbmir.report.gallery import answer_words, words
+from cbmir.report.pictures import Pictures, thumbnails
 
 
 def volume_answers(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The results of single volumes -> what their page shows: each volume found with its pairs of slices, side by side."""
-    pictures: dict[str, str | None] = {}
+    pairs = [pair for result in results for row in result["neighbors"] for pair in row["slices"]]
+    pictures = thumbnails(uri for pair in pairs for uri in (pair["query_uri"], pair["uri"]))
     found = []
     for result in results:
         rows = [
@@ -20,9 +22,6 @@ def volume_answers(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _pair(pair: dict[str, Any], pictures: dict[str, str | None]) -> dict[str, Any]:
-    """A pair of slices, each with its picture; a slice that is in several pairs is read once."""
-    for uri in (pair["query_uri"], pair["uri"]):
-        if uri not in pictures:
-            pictures[uri] = thumbnail(uri)
+def _pair(pair: dict[str, Any], pictures: Pictures) -> dict[str, Any]:
+    """A pair of slices, each with its picture."""
     return pair | {"mine": pictures[pair["query_uri"]], "theirs": pictures[pair["uri"]]}

@@ -22,6 +22,7 @@ _ROWS, _COLUMNS = (
     4_096,
 )  # slices of queries and of volumes that are multiplied at once: a product of 16 MiB is freed and taken again at no cost
 _GRID = 2.0**40
+_EQUAL = 1e-5  # how far apart, as a share of the longer one, one image's vectors are at most, of two batches
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,22 @@ def on_grid(distances: np.ndarray) -> np.ndarray:
     return np.round(distances * _GRID) / _GRID
 
 
-def best_pairs(distances: np.ndarray, most: int) -> list[tuple[int, int]]:
-    """(a, b) distances between the slices of two volumes -> up to `most` pairs, the nearest first, no slice in two of them; ties by place."""
+def repeated(volume: Sides) -> np.ndarray:
+    """Slices (n, dim) of one volume -> which of them (n,) are equal to another, but for rounding: blank ones, which come in runs and show nothing."""
+    squares = volume.squares
+    apart = squares[:, None] + squares[None, :] - 2.0 * (volume.rows @ volume.rows.T).double()
+    equal = apart <= _EQUAL**2 * torch.maximum(squares[:, None], squares[None, :])
+    return (equal.sum(dim=1) > 1).cpu().numpy()
+
+
+def best_pairs(distances: np.ndarray, most: int, last: np.ndarray | None = None) -> list[tuple[int, int]]:
+    """(a, b) distances between the slices of two volumes -> up to `most` pairs, the nearest first, no slice in two of them; ties by place.
+
+    last: (a, b), the pairs that come after all others.
+    """
     left = distances.copy()
+    if last is not None:
+        left[last] += 1.0 + np.ptp(distances)
     pairs = []
     for _ in range(min(most, *left.shape)):
         row, column = np.unravel_index(np.argmin(left), left.shape)

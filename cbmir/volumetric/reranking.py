@@ -10,7 +10,18 @@ import torch
 from cbmir.searching.exact import NO_KEY
 from cbmir.searching.searchers import Codes, Found, codes_of
 from cbmir.volumetric.aggregation import first_k
-from cbmir.volumetric.late import Sides, about, best_pairs, exactly, first_types, on_grid, pairwise, rounding, sides
+from cbmir.volumetric.late import (
+    Sides,
+    about,
+    best_pairs,
+    exactly,
+    first_types,
+    on_grid,
+    pairwise,
+    repeated,
+    rounding,
+    sides,
+)
 from cbmir.volumetric.slices import Slices, Volumes
 
 HELD = 2**30  # bytes of a gallery's vectors that are kept in memory
@@ -101,7 +112,10 @@ class LateInteraction:
         return first_k(asked.keys, asked.keys[row[order]], key[order], distances[order], k=k)
 
     def matches(self, queries: np.ndarray, neighbors: np.ndarray, *, most: int) -> Iterator[list[Match]]:
-        """Of pairs of volumes (n,), (n,): up to `most` pairs of their slices each, the nearest first; a block of queries at a time."""
+        """Of pairs of volumes (n,), (n,): up to `most` pairs of their slices each, the nearest first; a block of queries at a time.
+
+        Slices that their own volume repeats (blank ones) are nearest to those of any volume and show nothing: pairs with such come after the others.
+        """
         for block in self._blocks(np.unique(queries)):
             here = np.isin(queries, block)
             yield self.matches_of(self.slices.load(block), queries[here], neighbors[here], most=most)
@@ -109,15 +123,17 @@ class LateInteraction:
     def matches_of(self, asked: Volumes, queries: np.ndarray, neighbors: np.ndarray, *, most: int) -> list[Match]:
         """The same of pairs whose queries are all among `asked`, whose keys ascend; by neighbor, then query."""
         mine = self._sides(asked.vectors, torch.float64)
+        own = {key: _ranges(asked.starts[[at]], asked.counts[[at]]) for at, key in enumerate(asked.keys)}
+        blank = {key: repeated(mine.of(rows)) for key, rows in own.items()}
         found = []
         for volume, theirs, slice_keys in self._each_with_keys(np.unique(neighbors)):
+            their_blank = repeated(theirs)
             for query in np.unique(queries[neighbors == volume]):
-                at = int(np.searchsorted(asked.keys, query))
-                rows = _ranges(asked.starts[[at]], asked.counts[[at]])
+                rows, last = own[query], blank[query][:, None] | their_blank[None, :]
                 distances = on_grid(pairwise(mine.of(rows), theirs, self.metric).cpu().numpy())
                 found += [
                     (int(query), volume, int(asked.slice_keys[rows[i]]), int(slice_keys[j]), float(distances[i, j]))
-                    for i, j in best_pairs(distances, most)
+                    for i, j in best_pairs(distances, most, last)
                 ]
         return found
 

@@ -3,7 +3,8 @@
 --          ann_recall = at the largest k up to 10 that every approximate search has; where they have none in common, at the largest of its own: ann_recall_k
 -- reads    metrics, searches(see searches.sql)
 -- returns  one row an encoder and index: columns as named below; NULL where the study has no such figure
--- order    by question; then the encoders by P@1 micro of their exact search; then exact before approximate
+-- order    by question; then the encoders by the best P@1 micro of their searches that are not through an index (of the first search, where all are); then
+--          in the searches' turn: exact before approximate
 -- edges    no label in the study: encoders are ordered by P@1 at region, then at modality
 WITH recalls AS (
     SELECT m.encoder, m.index, m.k, m.value
@@ -50,5 +51,6 @@ WITH recalls AS (
 SELECT * EXCLUDE (turn)
 FROM wide
 ORDER BY question,
-         first_value(coalesce(p1_micro, region_p1, modality_p1)) OVER (PARTITION BY question, encoder ORDER BY turn) DESC NULLS LAST,
+         coalesce(max(coalesce(p1_micro, region_p1, modality_p1)) FILTER (WHERE NOT approximate) OVER (PARTITION BY question, encoder),
+                  first_value(coalesce(p1_micro, region_p1, modality_p1)) OVER (PARTITION BY question, encoder ORDER BY turn)) DESC NULLS LAST,
          encoder, turn

@@ -3,7 +3,8 @@
 -- reads    runs(dataset, encoder, index, parameters: JSON, question: the fingerprint in run.json,
 --          approximate: through an index, queries_asked, ...), metrics
 -- returns  runs of neighbors with: is_exact, gallery, queries, exclude_same (of its parameters), question (1 is the one that most encoders
---          were searched exactly for), turn (1 is the search that stands for its encoder in figures: exact before others, approximate last)
+--          were searched exactly for), turn (1 is the search that stands for its encoder in figures: exact before
+--          others, approximate last; of those of volumes by their slices, late interaction first)
 -- edges    questions that as many encoders answer: the one with more queries first, then the one without exclusions
 WITH found AS (
     SELECT r.* EXCLUDE (dataset, parameters), r.parameters->>'index' = 'exact' AS is_exact, r.parameters->>'gallery' AS gallery,
@@ -19,7 +20,7 @@ WITH found AS (
     GROUP BY question
 )
 SELECT f.* REPLACE (q.number AS question),
-       row_number() OVER (PARTITION BY q.number, f.encoder ORDER BY NOT f.is_exact, f.approximate, f.index <> 'exact', f.index) AS turn
+       row_number() OVER (PARTITION BY q.number, f.encoder ORDER BY NOT f.is_exact, f.approximate, f.index <> 'exact', f.index <> 'late', f.index) AS turn
 FROM found AS f
 JOIN questions AS q ON q.asked = f.question
 ORDER BY q.number, f.encoder, turn
