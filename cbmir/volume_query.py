@@ -40,7 +40,8 @@ def query_volumes(
     asked = volumes_from_arguments(arguments, say=say) + stored_volumes(ids, slices)
     answers = lookup.answers(asked, k=options.k, matches=options.matches)
     lookup.load()
-    said = f"{len(lookup.keys):,} volumes of the gallery {lookup.gallery.predicate}"
+    count = len(lookup.keys)
+    said = f"{count:,} volume{'s' if count != 1 else ''} of the gallery {lookup.gallery.predicate}"
     say(f"query: {lookup.encoder}, by all slices of {said}")
     loaded = time.perf_counter()
     kept = printed(answers, len(asked), text, keep=options.saves)

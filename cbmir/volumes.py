@@ -149,4 +149,4 @@ def _catalog_line(volumes: Study, run: dict[str, Any], written: bool) -> str:
 
 def _line(name: str, run: dict[str, Any]) -> str:
     failed = f", {run['failed']:,} failed: see failures" if run["failed"] else ""
-    return f"{name}: {run['rows']:,} vectors of {run['dim']:,} numbers{failed}: {run['definition']}"
+    return f"{name}: {run['rows']:,} vector{'s' if run['rows'] != 1 else ''} of {run['dim']:,} numbers{failed}: {run['definition']}"

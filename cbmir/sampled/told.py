@@ -53,7 +53,7 @@ def _vanished(connection: duckdb.DuckDBPyConnection, encoders: list[str]) -> Ite
     ).fetchall():
         count = "all queries" if queries is None else f"up to {queries:,} {'query' if queries == 1 else 'queries'}"
         yield (
-            f"{encoder}, {sampling} samples of {size:,}: up to {labels:,} labels have no image in the sample, {first!r} for one; {count}, to which nothing in it "
+            f"{encoder}, {sampling} samples of {size:,}: up to {labels:,} {'label has' if labels == 1 else 'labels have'} no image in the sample, {first!r} for one; {count}, to which nothing in it "
             "is relevant, are left out of its figures and counted in n_vanished, see: FROM vanished"
         )
 

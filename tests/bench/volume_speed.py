@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cbmir.querying.volume_inputs import stored_volumes
 from cbmir.store import Study
+from cbmir.volume_lookup import VolumeLookup
 from cbmir.volume_search import search_volumes
 from cbmir.volumes import make_volumes
 from cbmir.volumetric.options import ReductionOptions, VolumeSearchOptions
@@ -22,6 +24,7 @@ from tests.bench.memory import watched
 from tests.bench.vectors import SPREAD
 
 GALLERY, QUERIES, SLICES, DIM, K = 1_188, 298, 64, 1_280, 100
+WARM, ASKED = 2, 20  # volumes that are looked up, behind some that do not count
 TIMED_SECONDS = 5.0  # of the plain loop
 
 
@@ -38,6 +41,7 @@ def run(scratch: Path) -> None:
     pair = loop(study)
     for candidates in (None, K):
         late(study, candidates, pair)
+    asked(study)
 
 
 def concatenated(study: Study) -> None:
@@ -82,4 +86,24 @@ def late(study: Study, candidates: int | None, pair: float) -> None:
     print(
         f"  late interaction of {what}: {found['seconds']:.1f} s, files included; the plain loop over the same pairs {plain:,.0f} s "
         f"({pair * 1e6:.2f} us a pair); ratio {plain / found['seconds']:,.0f}"
+    )
+
+
+def asked(study: Study) -> None:
+    """`cbmir query --volume` behind its loading, one volume at a time."""
+    began = time.perf_counter()
+    lookup = VolumeLookup(study, ENCODER)
+    lookup.load()
+    loaded = time.perf_counter() - began
+    names = volumes_of(study).dataset("manifest").to_table(columns=["volume_id", "split"]).to_pylist()
+    queries = stored_volumes([row["volume_id"] for row in names if row["split"] == "test"][: WARM + ASKED], None)
+    spent = []
+    for query in queries:
+        began = time.perf_counter()
+        (answer,) = lookup.answers([query], k=10)
+        assert len(answer.neighbors) == 10
+        spent.append(time.perf_counter() - began)
+    print(
+        f"  one volume of {SLICES} slices among {GALLERY:,}, with its 10 nearest and the slices that match: {1000 * np.median(spent[WARM:]):.0f} ms "
+        f"(loaded in {loaded:.1f} s)"
     )
