@@ -128,8 +128,7 @@ def _found(asked: _Asked, mode: str, candidates: Vectors | None) -> Iterator[tup
     device = torch_device(options.device)
     if mode != "late":
         how = {"k": asked.k, "neighbors": options.neighbors, "metric": options.metric, "device": device}
-        for keys, found in aggregated(slices, roles.gallery, roles.queries, asked.codes, (mode,), **how):
-            yield keys, found[mode]
+        yield from aggregated(slices, roles.gallery, roles.queries, asked.codes, mode, **how)
         return
     late = LateInteraction(slices, roles.gallery, asked.codes, k=asked.k, metric=options.metric, device=device)
     if candidates is None:

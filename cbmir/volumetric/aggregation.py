@@ -19,14 +19,14 @@ def aggregated(
     gallery: np.ndarray,
     queries: np.ndarray,
     codes: Codes,
-    modes: tuple[str, ...],
+    mode: str,
     *,
     k: int,
     neighbors: int,
     metric: str,
     device: str,
-) -> Iterator[tuple[np.ndarray, dict[str, Found]]]:
-    """Blocks of query volumes -> (their keys (n,), for each mode, 'count' or 'rank', their neighbors among the gallery's volumes).
+) -> Iterator[tuple[np.ndarray, Found]]:
+    """Blocks of query volumes -> (their keys (n,), their neighbors among the gallery's volumes); mode: 'count' or 'rank'.
 
     Where more gallery slices are equally near than places are left (blank slices: thousands), none of them has a vote: which ones take the places would
     be chance, and the same volumes for each such slice.
@@ -45,7 +45,7 @@ def aggregated(
         votes = _votes(distances, neighbors)
         found = _found(near[:, : votes.shape[1]], votes, of_query, slice_keys, volume_of)
         sizes = pa.table({"query_key": block, "n_slices": slices.counts(block)})
-        yield block, {mode: _voted(mode, found, sizes, block, k=k, neighbors=neighbors) for mode in modes}
+        yield block, _voted(mode, found, sizes, block, k=k, neighbors=neighbors)
 
 
 def _of_slices(slices: Slices, volumes: np.ndarray, codes: Codes) -> Codes:
