@@ -54,6 +54,36 @@ def dicom(values: np.ndarray, *, photometric: str = "MONOCHROME2", bits: int | N
     return data
 
 
+AXIAL = [1, 0, 0, 0, 1, 0]
+
+
+def enhanced(
+    positions: list[float | None], *, own: dict[int, list[float]] | None = None, shared: bool = True
+) -> Dataset:
+    """Axial frames at heights `positions`, in each of which the row of its number is bright; own: orientations of single frames."""
+    groups = []
+    for n, z in enumerate(positions):
+        place = {} if z is None else {"PlanePositionSequence": [_item(ImagePositionPatient=[-3, 5, z])]}
+        plane = {"PlaneOrientationSequence": [_item(ImageOrientationPatient=own[n])]} if n in (own or {}) else {}
+        groups.append(_item(**place, **plane))
+    common = _item(**({"PlaneOrientationSequence": [_item(ImageOrientationPatient=AXIAL)]} if shared else {}))
+    frames = np.zeros((len(positions), 8, 4), np.uint8)
+    frames[np.arange(len(positions)), np.arange(len(positions))] = 255
+    return dicom(
+        frames,
+        NumberOfFrames=len(positions),
+        SharedFunctionalGroupsSequence=[common],
+        PerFrameFunctionalGroupsSequence=groups,
+    )
+
+
+def _item(**elements) -> Dataset:
+    item = Dataset()
+    for name, value in elements.items():
+        setattr(item, name, value)
+    return item
+
+
 def written(path: Path, data: Dataset) -> str:
     data.save_as(path, enforce_file_format=True)
     return str(path)

@@ -12,7 +12,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Exp
 
 from cbmir.images.dicom_header import Header, NoDicom, read_header
 from cbmir.images.errors import ImageError
-from tests.image_files import dicom, dicom_bytes
+from tests.image_files import AXIAL, dicom, dicom_bytes, enhanced
 
 FIELDS = {
     "Modality": "CT",
@@ -27,7 +27,20 @@ FIELDS = {
 }
 VALUES = np.arange(48, dtype=np.uint16).reshape(6, 8)
 EXPECTED = Header(
-    "CT", "CHEST", "P-17", "1.2.3", "1.2.3.4", "1.2.3.4.5", 12, 1, 6, 8, -30.5, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), True
+    "CT",
+    "CHEST",
+    "P-17",
+    "1.2.3",
+    "1.2.3.4",
+    "1.2.3.4.5",
+    12,
+    1,
+    None,
+    6,
+    8,
+    -30.5,
+    (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+    True,
 )
 
 
@@ -101,7 +114,7 @@ def test_a_value_that_is_nonsense_is_none_and_the_others_stay(before, after, nam
 
 def test_blank_values_are_none():
     found = read_header(file_of(**dict.fromkeys(FIELDS, None)))
-    assert found == Header(*[None] * 7, 1, 6, 8, None, None, True)
+    assert found == Header(*[None] * 7, 1, None, 6, 8, None, None, True)
 
 
 def test_frames():
@@ -212,3 +225,32 @@ def test_zeros_where_elements_should_be_are_not_walked_through():
     with pytest.raises(ImageError, match="ends within its header"):
         read_header(data)
     assert time.monotonic() - begin < 3
+
+
+# --- frames ------------------------------------------------------------------------------------------------------------
+
+CORONAL = [1, 0, 0, 0, 0, -1]
+
+
+@pytest.mark.parametrize(
+    "positions, order",
+    [
+        ([30, 10, 20], [1, 2, 0]),
+        ([3, 2, 1, 3, 2, 1], [2, 5, 1, 4, 0, 3]),  # two visits: at one place as stored
+        ([1, 2, 3], [0, 1, 2]),
+        ([2.0004, 2.0, 1], [2, 0, 1]),  # less than a micrometer apart: one place
+        ([3, None, 1], [0, 1, 2]),  # one frame has no position: as stored
+    ],
+)
+def test_frames_of_an_enhanced_file_follow_their_positions(positions, order):
+    assert read_header(dicom_bytes(enhanced(positions))).frames_in_order == order
+
+
+def test_frames_without_one_orientation_stay_as_stored():
+    assert read_header(dicom_bytes(enhanced([2, 1], own={1: CORONAL}))).frames_in_order == [0, 1]
+    assert read_header(dicom_bytes(enhanced([2, 1], shared=False))).frames_in_order == [0, 1]
+    own = {0: AXIAL, 1: [1, 0.0005, 0, 0, 1, 0]}
+    assert read_header(dicom_bytes(enhanced([2, 1], own=own, shared=False))).frames_in_order == [1, 0]
+    fewer = enhanced([2, 1])
+    fewer.NumberOfFrames = 3
+    assert read_header(dicom_bytes(fewer)).frames_in_order == [0, 1, 2]

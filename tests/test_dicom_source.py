@@ -15,7 +15,8 @@ from cbmir.datasets.dicom_files import Problem, Worker, examine, examine_all
 from cbmir.errors import UserError
 from cbmir.images.dicom_header import Header
 from cbmir.images.read import read_image
-from tests.image_files import dicom, dicom_bytes
+from cbmir.querying.volume_inputs import volumes_from_arguments
+from tests.image_files import dicom, dicom_bytes, enhanced, written
 from tests.sources import SALT, failures, manifest, rows, run_whole
 
 FLAT = np.arange(16, dtype=np.uint8).reshape(4, 4)
@@ -289,6 +290,18 @@ def test_frames_are_slices(tmp_path):
     for uri, frame in zip(table["uri"].to_pylist(), [*frames, *frames, FLAT], strict=True):
         np.testing.assert_array_equal(read_image(uri)[:, :, 0], frame)
     assert [kind for kind, *_ in said] == ["same_instance"]
+
+
+def test_slices_of_an_enhanced_file_are_counted_along_the_patient(tmp_path):
+    """The address names the frame as stored, the slice is its place; whoever asks with the file asks in that order."""
+    file = written(tmp_path / "enhanced.dcm", enhanced([30, 10, 20]))
+    table, _ = plain(tmp_path)
+    found = sorted(zip(table["slice"].to_pylist(), table["uri"].to_pylist(), strict=True))
+    assert [uri for _, uri in found] == [f"{file}#frame={n}" for n in (1, 2, 0)]
+    assert [read_image(uri)[:, 0, 0].argmax() for _, uri in found] == [1, 2, 0]
+    for asked in (file, str(tmp_path)):
+        (query,) = volumes_from_arguments([asked], say=str)
+        assert [image.uri for image in query.images] == [uri for _, uri in found]
 
 
 def test_a_volume_stays_in_one_split_also_without_a_patient(tmp_path):

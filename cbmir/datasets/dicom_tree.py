@@ -132,13 +132,13 @@ def _slice(file: Found, image_id: str, dataset: str, one: Slice) -> dict:
 
 
 def _frames(image: Image, image_id: str, dataset: str, instances: set[str]) -> list[dict]:
-    """A row a frame; the volume is the instance, or the file where it is a copy or has no instance UID."""
+    """A row a frame; the volume is the instance, or the file where it is a copy or has no instance UID. Slices are counted along the patient."""
     uid = image.header.instance_uid
     volume = image_id if uid is None or uid in instances else f"{dataset}/{uid}"
     instances.add(uid or "")
     return [
-        {"image_id": f"{image_id}#{n}", "uri": f"{image.file.address}#frame={n}", "volume_id": volume, "slice": n}
-        for n in range(image.header.frames)
+        {"image_id": f"{image_id}#{n}", "uri": f"{image.file.address}#frame={n}", "volume_id": volume, "slice": place}
+        for place, n in enumerate(image.header.frames_in_order)
     ]
 
 

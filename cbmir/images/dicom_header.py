@@ -16,7 +16,9 @@ from cbmir.images.quiet import quiet
 _TAGS = (
     "Modality", "BodyPartExamined", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "InstanceNumber",
     "NumberOfFrames", "Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
+_ALIKE = 1e-3  # of a direction cosine: a twentieth of a degree
 _DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage: DICOMDIR
 
 
@@ -25,7 +27,8 @@ class Header:
     """One DICOM file; None where the header does not say, or says nonsense.
 
     position: of the slice along the normal of its plane, mm. orientation: where its columns and its rows grow to, the direction cosines
-    of the patient's axes (left, posterior, superior), six of them, to a millionth. frames: 1 or more.
+    of the patient's axes (left, posterior, superior), six of them, to a millionth. frames: 1 or more. places: of each frame among them,
+    along the normal of their planes; None where they are stored in their order, or have none.
     """
 
     modality: str | None
@@ -36,11 +39,17 @@ class Header:
     instance_uid: str | None
     instance_number: int | None
     frames: int
+    places: tuple[int, ...] | None
     rows: int | None
     columns: int | None
     position: float | None
     orientation: tuple[float, ...] | None
     has_pixels: bool
+
+    @property
+    def frames_in_order(self) -> list[int]:
+        """The frames as they follow one another in the patient."""
+        return sorted(range(self.frames), key=self.places.__getitem__) if self.places else list(range(self.frames))
 
 
 def read_header(source: str | bytes | BinaryIO) -> Header:
@@ -75,6 +84,7 @@ def _tags() -> list[int]:
 
 def _header(dataset, *, pixels: bool) -> Header:
     orientation = _numbers(dataset, "ImageOrientationPatient", 6)
+    frames = max(1, _number(dataset, "NumberOfFrames") or 1)
     return Header(
         modality=_text(dataset, "Modality"),
         body_part=_text(dataset, "BodyPartExamined"),
@@ -83,7 +93,8 @@ def _header(dataset, *, pixels: bool) -> Header:
         series_uid=_text(dataset, "SeriesInstanceUID"),
         instance_uid=_text(dataset, "SOPInstanceUID"),
         instance_number=_number(dataset, "InstanceNumber"),
-        frames=max(1, _number(dataset, "NumberOfFrames") or 1),
+        frames=frames,
+        places=_places(dataset, frames) if frames > 1 else None,
         rows=_number(dataset, "Rows"),
         columns=_number(dataset, "Columns"),
         position=_position(_numbers(dataset, "ImagePositionPatient", 3), orientation),
@@ -124,3 +135,30 @@ def _position(place: list[float] | None, orientation: list[float] | None) -> flo
     (x, y, z), (a, b, c, d, e, f) = place, orientation
     distance = (b * f - c * e) * x + (c * d - a * f) * y + (a * e - b * d) * z  # (row x column) . place
     return distance if math.isfinite(distance) else None
+
+
+def _places(dataset, frames: int) -> tuple[int, ...] | None:
+    """Of an enhanced CT or MR (functional groups, PS3.3 C.7.6.16) whose frames have one orientation; frames at one position as they are stored."""
+    try:
+        shared, groups = dataset.get("SharedFunctionalGroupsSequence"), dataset.get("PerFrameFunctionalGroupsSequence")
+        common = _plane(shared[0]) if shared else None
+        planes = [_plane(group) or common for group in groups]
+        positions = [
+            _position(_numbers(group.PlanePositionSequence[0], "ImagePositionPatient", 3), plane)
+            for group, plane in zip(groups, planes, strict=True)
+        ]
+    except Exception:  # no such groups, or not all of them, or bytes at which pydicom raises what it likes
+        return None
+    if len(positions) != frames or None in positions:
+        return None
+    if any(abs(a - b) > _ALIKE for plane in planes for a, b in zip(plane, planes[0], strict=True)):
+        return None
+    order = sorted(range(frames), key=lambda n: (round(positions[n], 3), n))
+    places = tuple(place for _, place in sorted(zip(order, range(frames), strict=True)))
+    return None if places == tuple(range(frames)) else places
+
+
+def _plane(group) -> list[float] | None:
+    """The orientation that a functional group gives."""
+    planes = group.get("PlaneOrientationSequence")
+    return _numbers(planes[0], "ImageOrientationPatient", 6) if planes else None

@@ -34,7 +34,7 @@ def only_volume(directory: str, found: Files, axis: int | None, remarks: Remarks
         raise UserError(
             f"{directory} holds {len(found):,} DICOM files and no series of slices at several positions; expected one; name a single file to ask with that"
         )
-    frames = [joined(c.file.address, {"frame": str(n)}) for c in cines for n in range(c.header.frames)]
+    frames = [joined(c.file.address, {"frame": str(n)}) for c in cines for n in c.header.frames_in_order]
     return frames or [found[0][0].uri], len(found) - 1
 
 

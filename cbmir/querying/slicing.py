@@ -75,10 +75,12 @@ def _of_dicom(location: str, part: dict[str, str], wanted: dict[str, SliceRange]
         raise UserError(
             f"{joined(location, part)} names no slice; the whole volume is its directory's: {beside}#axis={part['axis']}"
         )
-    frames = read_header(location).frames
-    if frames == 1 and "frame" not in wanted:
+    header = read_header(location)
+    if header.frames == 1 and "frame" not in wanted:
         return [(None, joined(location, part))]
-    return _each(location, part, "frame", frames, wanted.get("frame"))
+    if "frame" not in wanted:
+        return [(n, joined(location, part | {"frame": str(n)})) for n in header.frames_in_order]
+    return _each(location, part, "frame", header.frames, wanted["frame"])
 
 
 def _each(location: str, part: dict[str, str], key: str, count: int, wanted: SliceRange | None) -> list[Slice]:
