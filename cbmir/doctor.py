@@ -108,7 +108,7 @@ def _study(study: Study) -> Iterator[str]:
     except ContractError as error:
         yield f"act   {error}"
         return
-    yield f"ok    manifest: {manifest['rows']:,} images from {manifest['parameters']['source']}"
+    yield _manifest(study, manifest)
     if study.is_local:
         free = shutil.disk_usage(study.root).free / GIB
         yield f"{'ok  ' if free > 5 else 'act '}  {free:.0f} GiB free at the study" + (
@@ -121,7 +121,20 @@ def _study(study: Study) -> Iterator[str]:
         yield _packed(study)
     for encoder in study.names("embeddings"):
         yield from _encoder(study, encoder, manifest)
+    for encoder in study.names("slices"):
+        yield from _searched(study, encoder, "cbmir volumes search")
     yield from _results(study)
+
+
+def _manifest(study: Study, run: dict) -> str:
+    from cbmir.volumetric.place import STAGE, is_outdated, slices_of
+
+    if run["stage"] != STAGE:
+        return f"ok    manifest: {run['rows']:,} images from {run['parameters']['source']}"
+    slices = slices_of(study).address
+    if is_outdated(study):
+        return f"act   the volumes are older than the manifest of their slices; make them again with: cbmir volumes --study {slices} --encoder NAME"
+    return f"ok    manifest: {run['rows']:,} volumes of the slices in {slices}"
 
 
 def _packed(study: Study) -> str:
@@ -160,7 +173,12 @@ def _encoder(study: Study, encoder: str, manifest: dict) -> Iterator[str]:
         yield f"ok    {counted.line()}"
     if line := orphans_line(study, encoder, embedded_by(encoder)):
         yield f"note  {line}"
-    for dataset, command in (("index", "cbmir index"), ("neighbors", "cbmir search")):
+    yield from _searched(study, encoder, "cbmir search")
+
+
+def _searched(study: Study, encoder: str, search: str) -> Iterator[str]:
+    """Indexes and searches of an encoder's vectors, or of volumes by the slices that it embedded; `search` makes the latter again."""
+    for dataset, command in (("index", "cbmir index"), ("neighbors", search)):
         for name in study.names(dataset, path_name(encoder)):
             made = study.run_of(dataset, path_name(encoder), path_name(name))
             if made is None:

@@ -1,5 +1,6 @@
 """`cbmir volumes run`: the whole way with encoders under names of their own, what is refused before anything is embedded, and a kill on the way."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,25 @@ def test_every_way_to_search_is_gone_whatever_the_encoder_is_called(made, file, 
     assert main(words(file, made, *FLAGS)) == 0
     assert "figures of 10 searches of volumes" in capsys.readouterr().out
     assert written(made) == before  # all was there
+
+
+def test_doctor_says_what_a_study_of_volumes_has_and_that_it_is_old(made, file, tmp_path, capsys):
+    study = tmp_path / "study"
+    shutil.copytree(made, study)
+    assert main(["doctor", "--study", str(study / "volumes")]) == 0
+    said = capsys.readouterr().out
+    assert f"ok    manifest: 22 volumes of the slices in {study}" in said
+    assert "ok    neighbors late of small~random0: 84 rows" in said
+    assert "ok    neighbors exact of pixels32~max: 84 rows" in said
+    assert not any(line.startswith("act ") for line in said.splitlines())
+    assert main(["manifest", "medmnist", str(file), "--study", str(study), "--every", "2", "--overwrite"]) == 0
+    capsys.readouterr()
+    assert main(["doctor", "--study", str(study / "volumes")]) == 0
+    said = capsys.readouterr().out
+    assert (
+        f"act   the volumes are older than the manifest of their slices; make them again with: cbmir volumes --study {study}"
+        in said
+    )
 
 
 @pytest.mark.parametrize(
